@@ -1,0 +1,1 @@
+//! Pitaya's futures: one driver for every stream, generic over the runtime.

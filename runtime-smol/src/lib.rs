@@ -1,0 +1,1 @@
+//! Pitaya on smol.

@@ -1,0 +1,1 @@
+//! The simulator, a third runtime, and the tests that use it and the real ones.
