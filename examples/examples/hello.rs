@@ -1,1 +1,3 @@
+//! The smallest server that can be called.
+
 fn main() {}
