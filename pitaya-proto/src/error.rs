@@ -1,0 +1,161 @@
+//! Errors as clients see them: a code, a text and metadata.
+
+mod go;
+mod table;
+
+pub use go::duration;
+pub use table::*;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use prost::Message as _;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::protos;
+
+/// An error that a handler returns, or the framework in its place.
+///
+/// ```
+/// use pitaya_proto::error::Error;
+///
+/// let error = Error::new("SHOP-7", "too expensive").with_metadata("price", "300");
+/// let mut json = Vec::new();
+/// error.to_json(&mut json);
+/// assert_eq!(json, br#"{"code":"SHOP-7","msg":"too expensive","metadata":{"price":"300"}}"#);
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Error {
+    /// What programs look at; the framework's own begin with `PIT-`.
+    pub code: Cow<'static, str>,
+    /// What people look at.
+    pub msg: Cow<'static, str>,
+    /// Details for programs.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+}
+
+impl Error {
+    /// Without metadata.
+    pub fn new(code: impl Into<Cow<'static, str>>, msg: impl Into<Cow<'static, str>>) -> Self {
+        Self { code: code.into(), msg: msg.into(), metadata: BTreeMap::new() }
+    }
+
+    /// With one detail more, or another value for one it had.
+    #[must_use]
+    pub fn with_metadata(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.into(), value.into());
+        self
+    }
+
+    /// PIT-000: an error that has only a text.
+    pub fn unknown(msg: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(UNKNOWN, msg)
+    }
+
+    /// PIT-400: the argument or the route means nothing.
+    pub fn bad_request(msg: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(BAD_REQUEST, msg)
+    }
+
+    /// PIT-404: `route` is the full one, the kind of server included.
+    pub fn handler_not_found(route: &str) -> Self {
+        Self::new(NOT_FOUND, format!("pitaya/handler: {route} not found"))
+    }
+
+    /// PIT-408: the handler of `route` took longer than it may.
+    pub fn request_timeout(route: &str, timeout: Duration) -> Self {
+        Self::from(REQUEST_TIMEOUT)
+            .with_metadata("route", route)
+            .with_metadata("timeout", duration(timeout))
+    }
+
+    /// PIT-500: the framework could not do its part.
+    pub fn internal(msg: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(INTERNAL, msg)
+    }
+
+    /// Appends Go's JSON, except that `code` and `msg` are there even when empty: Unity fails
+    /// without them.
+    pub fn to_json(&self, out: &mut Vec<u8>) {
+        go::write_json(self, out);
+    }
+
+    /// Reads the body of an error response; one that is no error object becomes the text of an
+    /// unknown error, and values that are no text become their JSON.
+    pub fn from_json(body: &[u8]) -> Self {
+        let Ok(Value::Object(mut fields)) = serde_json::from_slice(body) else {
+            return Self::unreadable(body);
+        };
+        let mut text = |key| fields.remove(key).map(into_text).unwrap_or_default();
+        let (code, msg) = (text("code"), text("msg"));
+        let metadata = match fields.remove("metadata") {
+            Some(Value::Object(metadata)) => metadata,
+            Some(_) | None => serde_json::Map::new(),
+        };
+        let metadata = metadata.into_iter().map(|(key, value)| (key, into_text(value)));
+        Self::received(code, msg, metadata.collect())
+    }
+
+    /// Appends `protos.Error`.
+    pub fn to_protobuf(&self, out: &mut Vec<u8>) {
+        let error = protos::Error::from(self.clone());
+        error.encode(out).expect("memory takes every write");
+    }
+
+    /// Reads the body of an error response; one that is no `protos.Error` becomes the text of an
+    /// unknown error.
+    pub fn from_protobuf(body: &[u8]) -> Self {
+        protos::Error::decode(body).map_or_else(|_| Self::unreadable(body), Self::from)
+    }
+
+    fn received(code: String, msg: String, metadata: BTreeMap<String, String>) -> Self {
+        let code = if code.is_empty() { Cow::Borrowed(UNKNOWN) } else { Cow::Owned(code) };
+        Self { code, msg: msg.into(), metadata }
+    }
+
+    fn unreadable(body: &[u8]) -> Self {
+        Self::unknown(String::from_utf8_lossy(body).into_owned())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.code, self.msg)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<Entry> for Error {
+    fn from(entry: Entry) -> Self {
+        Self::new(entry.code, entry.text)
+    }
+}
+
+impl From<protos::Error> for Error {
+    fn from(error: protos::Error) -> Self {
+        Self::received(error.code, error.msg, error.metadata)
+    }
+}
+
+impl From<Error> for protos::Error {
+    fn from(error: Error) -> Self {
+        Self {
+            code: error.code.into_owned(),
+            msg: error.msg.into_owned(),
+            metadata: error.metadata,
+        }
+    }
+}
+
+fn into_text(value: Value) -> String {
+    match value {
+        Value::String(text) => text,
+        Value::Null => String::new(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}

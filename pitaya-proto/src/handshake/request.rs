@@ -1,0 +1,247 @@
+//! What a client says about itself.
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use thiserror::Error;
+
+use crate::limits;
+
+/// The handshake of a client; what it left out is empty.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct HandshakeRequest {
+    /// `sys.platform`: where the client runs.
+    pub platform: String,
+    /// `sys.libVersion`: the library that speaks, from those that are Pitaya's own.
+    pub lib_version: String,
+    /// `sys.clientBuildNumber` of the game.
+    pub client_build_number: String,
+    /// `sys.clientVersion` of the game.
+    pub client_version: String,
+    /// `sys.type`: the library that speaks, from JavaScript.
+    pub kind: String,
+    /// `sys.version` of a JavaScript library.
+    pub version: String,
+    /// `user`: whatever the application wants to be told.
+    pub user: Option<Map<String, Value>>,
+}
+
+/// How much JSON a stranger may send.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct HandshakeLimits {
+    /// Bytes of JSON.
+    pub bytes_max: usize,
+    /// Objects and arrays inside each other.
+    pub depth_max: usize,
+    /// Keys in all objects together.
+    pub keys_max: usize,
+}
+
+impl HandshakeRequest {
+    /// Reads the body of a client's handshake packet, in time linear in its length.
+    ///
+    /// What Go takes is taken, with one difference: a key that is given twice, or in another case
+    /// than the known one, is refused instead of one of them winning.
+    ///
+    /// # Errors
+    ///
+    /// The client is to be answered with code 400.
+    pub fn parse(json: &[u8], limits: &HandshakeLimits) -> Result<Self, HandshakeError> {
+        limits.check(json)?;
+        let top = Fields::parse(json, "handshake")?;
+        top.refuse_duplicates(&["sys", "user"])?;
+        let sys = match top.find("sys") {
+            Some(sys) => Fields::parse(sys.get().as_bytes(), "sys")?,
+            None => Fields::default(),
+        };
+        sys.refuse_duplicates(&SYS_KEYS)?;
+        let user = top.find("user").map(|user| serde_json::from_str(user.get()));
+        Ok(Self {
+            platform: sys.text("platform")?,
+            lib_version: sys.text("libVersion")?,
+            client_build_number: sys.text("clientBuildNumber")?,
+            client_version: sys.text("clientVersion")?,
+            // Go does not know these two, so it takes them with any type.
+            kind: sys.text("type").unwrap_or_default(),
+            version: sys.text("version").unwrap_or_default(),
+            user: user.transpose().map_err(|_| HandshakeError::WrongType("user"))?.flatten(),
+        })
+    }
+
+    /// Appends the body of a handshake packet; keys without a value are left out.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let texts = [
+            &self.platform,
+            &self.lib_version,
+            &self.client_build_number,
+            &self.client_version,
+            &self.kind,
+            &self.version,
+        ];
+        let sys: Map<_, _> = SYS_KEYS
+            .into_iter()
+            .zip(texts)
+            .filter(|(_, text)| !text.is_empty())
+            .map(|(key, text)| (key.to_owned(), json!(text)))
+            .collect();
+        let mut top = Map::from_iter([("sys".to_owned(), Value::Object(sys))]);
+        if let Some(user) = &self.user {
+            top.insert("user".to_owned(), json!(user));
+        }
+        serde_json::to_writer(out, &top).expect("maps of text always serialise into memory");
+    }
+
+    /// Whether the client can take zlib bodies: of all known libraries, those that name their
+    /// version can.
+    pub fn inflates(&self) -> bool {
+        !self.lib_version.is_empty()
+    }
+
+    /// Whether the client is known to read route codes.
+    ///
+    /// Towards a stranger this is `false`: the C library crashes on them.
+    pub fn reads_route_codes(&self) -> bool {
+        self.lib_version == LIB_VERSION_GO
+            || self.lib_version.ends_with(LIB_VERSION_SUFFIX)
+            || self.kind == KIND_JAVASCRIPT
+    }
+}
+
+impl HandshakeLimits {
+    /// Counts outside of strings what the parser would have to remember, before it runs.
+    fn check(&self, json: &[u8]) -> Result<(), HandshakeError> {
+        if json.len() > self.bytes_max {
+            return Err(HandshakeError::TooLarge);
+        }
+        let (mut depth, mut keys) = (0_usize, 0_usize);
+        let (mut in_text, mut escaped) = (false, false);
+        for byte in json {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = in_text,
+                b'"' => in_text = !in_text,
+                _ if in_text => {}
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth = depth.saturating_sub(1),
+                b':' => keys += 1,
+                _ => {}
+            }
+            if depth > self.depth_max {
+                return Err(HandshakeError::TooDeep);
+            }
+            if keys > self.keys_max {
+                return Err(HandshakeError::TooManyKeys);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Default for HandshakeLimits {
+    fn default() -> Self {
+        Self {
+            bytes_max: limits::HANDSHAKE_BYTES_MAX,
+            depth_max: limits::HANDSHAKE_DEPTH_MAX,
+            keys_max: limits::HANDSHAKE_KEYS_MAX,
+        }
+    }
+}
+
+/// Why a handshake is not taken.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum HandshakeError {
+    /// A key of the handshake or of `sys` is there twice, or differs from another in case alone.
+    #[error("handshake with a duplicate key")]
+    DuplicateKey,
+    /// A known key in another case.
+    #[error("handshake key {0} in another case")]
+    KeyCase(&'static str),
+    /// Not JSON.
+    #[error("handshake is not json")]
+    Malformed,
+    /// Objects and arrays deeper inside each other than allowed.
+    #[error("handshake is nested too deep")]
+    TooDeep,
+    /// More bytes than allowed.
+    #[error("handshake is too long")]
+    TooLarge,
+    /// More keys than allowed.
+    #[error("handshake has too many keys")]
+    TooManyKeys,
+    /// A known key with a value of another type.
+    #[error("handshake key {0} has a value of the wrong type")]
+    WrongType(&'static str),
+}
+
+/// What the libraries of this project end their `libVersion` with.
+pub const LIB_VERSION_SUFFIX: &str = "-pitaya-rust";
+
+const LIB_VERSION_GO: &str = "0.3.5-release";
+const KIND_JAVASCRIPT: &str = "js-websocket";
+const SYS_KEYS: [&str; 6] =
+    ["platform", "libVersion", "clientBuildNumber", "clientVersion", "type", "version"];
+
+/// The keys of one object as they came, duplicates included; values stay text until asked for.
+#[derive(Default)]
+struct Fields<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'a> Fields<'a> {
+    /// An object, or `null` as an empty one.
+    fn parse(json: &'a [u8], name: &'static str) -> Result<Self, HandshakeError> {
+        match serde_json::from_slice::<Option<Self>>(json) {
+            Ok(fields) => Ok(fields.unwrap_or_default()),
+            Err(error) if error.is_data() => Err(HandshakeError::WrongType(name)),
+            Err(_) => Err(HandshakeError::Malformed),
+        }
+    }
+
+    fn refuse_duplicates(&self, known: &[&'static str]) -> Result<(), HandshakeError> {
+        let mut folded: Vec<String> = Vec::with_capacity(self.0.len());
+        for (key, _) in &self.0 {
+            if let Some(known) = known.iter().find(|known| known.eq_ignore_ascii_case(key))
+                && known != key
+            {
+                return Err(HandshakeError::KeyCase(known));
+            }
+            folded.push(key.to_ascii_lowercase());
+        }
+        folded.sort_unstable();
+        let mut neighbours = folded.iter().zip(folded.iter().skip(1));
+        if neighbours.any(|(a, b)| a == b) { Err(HandshakeError::DuplicateKey) } else { Ok(()) }
+    }
+
+    fn find(&self, key: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(found, _)| found == key).map(|(_, value)| *value)
+    }
+
+    fn text(&self, key: &'static str) -> Result<String, HandshakeError> {
+        let Some(value) = self.find(key) else { return Ok(String::new()) };
+        let text: Option<String> =
+            serde_json::from_str(value.get()).map_err(|_| HandshakeError::WrongType(key))?;
+        Ok(text.unwrap_or_default())
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+
+        impl<'de> Visitor<'de> for Entries {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    fields.push(entry);
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Entries)
+    }
+}

@@ -1,0 +1,136 @@
+//! What a server expects of a client.
+
+use std::io::Write;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::dictionary::Dictionary;
+use crate::packet::{self, HEADER_BYTES, PacketKind, TooLarge};
+use crate::zlib::{InflateError, Scratch};
+
+/// The handshake of a server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HandshakeResponse {
+    /// [`ACCEPTED`](Self::ACCEPTED) or [`REFUSED`](Self::REFUSED).
+    pub code: u16,
+    /// How often either side shows that it lives; zero asks for no heartbeats.
+    pub heartbeat: Duration,
+    /// `json`, `protobuf`, or the name of the application's own.
+    pub serializer: String,
+    /// Routes that may be sent as codes.
+    pub dictionary: Dictionary,
+}
+
+impl HandshakeResponse {
+    /// The client may go on.
+    pub const ACCEPTED: u16 = 200;
+    /// The client is about to be closed.
+    pub const REFUSED: u16 = 400;
+
+    /// Appends the JSON, its keys in Go's order, never compressed.
+    ///
+    /// Some clients read whole seconds alone and stop at zero, so `heartbeat` is rounded up to
+    /// them, and to at least one.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let heartbeat = self.heartbeat.as_nanos().div_ceil(1_000_000_000).max(1);
+        let serializer = Value::from(self.serializer.as_str());
+        let code = self.code;
+        let written = write!(out, r#"{{"code":{code},"sys":{{"dict":{{"#)
+            .and_then(|()| write_entries(&self.dictionary, out))
+            .and_then(|()| {
+                write!(out, r#"}},"heartbeat":{heartbeat},"serializer":{serializer}}}}}"#)
+            });
+        written.expect("memory takes every write");
+    }
+
+    /// Appends the handshake packet, padded for Go clients.
+    ///
+    /// # Errors
+    ///
+    /// A dictionary too large for a packet; `out` is left as it was.
+    pub fn encode_packet(&self, out: &mut Vec<u8>) -> Result<(), TooLarge> {
+        packet::encode_with(PacketKind::Handshake, out, |out| {
+            let start = out.len();
+            self.encode(out);
+            pad_for_go(out, start);
+            Ok(())
+        })
+    }
+
+    /// Reads the body of a server's handshake packet, compressed or not.
+    ///
+    /// # Errors
+    ///
+    /// JSON that is none, or longer than `bytes_max` when inflated, or a value out of its range.
+    pub fn parse(
+        body: &[u8],
+        scratch: &mut Scratch,
+        bytes_max: usize,
+    ) -> Result<Self, HandshakeResponseError> {
+        let json = if is_zlib(body) { scratch.inflate(body, bytes_max)? } else { body };
+        if json.len() > bytes_max {
+            return Err(InflateError::TooLarge.into());
+        }
+        let Wire { code, sys } =
+            serde_json::from_slice(json).map_err(|_| HandshakeResponseError::Malformed)?;
+        let heartbeat = Duration::try_from_secs_f64(sys.heartbeat.unwrap_or_default())
+            .map_err(|_| HandshakeResponseError::Malformed)?;
+        let dictionary = Dictionary::new(sys.dict.unwrap_or_default())
+            .map_err(|_| HandshakeResponseError::Malformed)?;
+        let serializer = sys.serializer.as_str().unwrap_or("json").to_owned();
+        Ok(Self { code, heartbeat, serializer, dictionary })
+    }
+}
+
+/// Why a server's handshake cannot be used.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum HandshakeResponseError {
+    /// It looks compressed but does not inflate, or is too long.
+    #[error(transparent)]
+    Inflate(#[from] InflateError),
+    /// Not JSON, or a value that means nothing.
+    #[error("malformed handshake response")]
+    Malformed,
+}
+
+/// Go's client reads in pieces of 1,024 bytes until one comes up short, so a packet that fills its
+/// last piece would leave it waiting. A trailing space is nothing to JSON.
+fn pad_for_go(out: &mut Vec<u8>, body_start: usize) {
+    let body_bytes = out.len().saturating_sub(body_start);
+    if (HEADER_BYTES + body_bytes).is_multiple_of(GO_READ_BYTES) {
+        out.push(b' ');
+    }
+}
+
+fn write_entries(dictionary: &Dictionary, out: &mut Vec<u8>) -> std::io::Result<()> {
+    for (index, (route, code)) in dictionary.iter().enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        write!(out, "{comma}{}:{code}", Value::from(route))?;
+    }
+    Ok(())
+}
+
+/// Nothing marks a compressed handshake, so clients look for what can begin no JSON.
+fn is_zlib(body: &[u8]) -> bool {
+    matches!(body, [0x78, 0x9c | 0x01 | 0xda | 0x5e, _, ..])
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    code: u16,
+    #[serde(default)]
+    sys: Sys,
+}
+
+#[derive(Default, Deserialize)]
+struct Sys {
+    dict: Option<std::collections::BTreeMap<String, u16>>,
+    heartbeat: Option<f64>,
+    #[serde(default)]
+    serializer: Value,
+}
+
+const GO_READ_BYTES: usize = 1024;

@@ -1,0 +1,447 @@
+//! Messages, the bodies of data packets: a flag byte, an id, a route and a body.
+
+use thiserror::Error;
+
+use crate::packet::{self, PacketKind, TooLarge};
+use crate::zlib::{InflateError, Scratch};
+
+/// One message, borrowed from the packet it came in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Message<'a> {
+    /// From a client, without an answer.
+    Notify {
+        /// The handler meant.
+        route: Route<'a>,
+        /// Its argument.
+        body: Body<'a>,
+    },
+    /// From a server, unasked.
+    Push {
+        /// The subscription meant.
+        route: Route<'a>,
+        /// What is told.
+        body: Body<'a>,
+    },
+    /// From a client, to be answered by a response with the same id.
+    Request {
+        /// Chosen by the client. Zero can be sent but never answered.
+        id: u64,
+        /// The handler meant.
+        route: Route<'a>,
+        /// Its argument.
+        body: Body<'a>,
+    },
+    /// From a server, the answer to a request.
+    Response {
+        /// The id of the request.
+        id: u64,
+        /// Whether the body is an error instead of a reply.
+        error: bool,
+        /// The reply or the error.
+        body: Body<'a>,
+    },
+}
+
+/// A route as the wire carries it; only the route table says whether it exists.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Route<'a> {
+    /// A code of the dictionary.
+    Code(u16),
+    /// At most [`ROUTE_BYTES_MAX`] bytes, of any value.
+    Name(&'a [u8]),
+}
+
+/// A body as the wire carries it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Body<'a> {
+    /// The body itself.
+    Plain(&'a [u8]),
+    /// A zlib stream of it, not yet looked at.
+    Zlib(&'a [u8]),
+}
+
+impl<'a> Message<'a> {
+    /// Reads the body of a data packet.
+    ///
+    /// Bits of the flag byte that mean nothing for the kind are ignored, as in Go.
+    ///
+    /// # Errors
+    ///
+    /// Whatever Go refuses, and ids that Go would misread; the connection is to be closed.
+    #[inline]
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, MessageError> {
+        let Some((&flag, rest)) = bytes.split_first() else { return Err(MessageError::Short) };
+        if rest.is_empty() {
+            return Err(MessageError::Short);
+        }
+        match flag & KIND {
+            REQUEST => {
+                let (id, rest) = decode_id(rest)?;
+                let (route, rest) = Route::decode(flag, rest)?;
+                Ok(Message::Request { id, route, body: Body::decode(flag, rest) })
+            }
+            NOTIFY => {
+                let (route, rest) = Route::decode(flag, rest)?;
+                Ok(Message::Notify { route, body: Body::decode(flag, rest) })
+            }
+            RESPONSE => {
+                let (id, rest) = decode_id(rest)?;
+                let error = flag & ERROR != 0;
+                Ok(Message::Response { id, error, body: Body::decode(flag, rest) })
+            }
+            PUSH => {
+                let (route, rest) = Route::decode(flag, rest)?;
+                Ok(Message::Push { route, body: Body::decode(flag, rest) })
+            }
+            kind => Err(MessageError::Kind(kind >> 1)),
+        }
+    }
+
+    /// Appends the message to `out`, without a packet around it.
+    ///
+    /// # Errors
+    ///
+    /// What the wire cannot carry; `out` is left as it was.
+    #[inline]
+    pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        match *self {
+            Message::Notify { route, body } => encode_routed(NOTIFY, None, route, body, out),
+            Message::Push { route, body } => encode_routed(PUSH, None, route, body, out),
+            Message::Request { id, route, body } => {
+                encode_routed(REQUEST, Some(id), route, body, out)
+            }
+            Message::Response { id: 0, .. } => Err(EncodeError::ResponseToNothing),
+            Message::Response { id, error, body } => {
+                out.reserve(HEAD_BYTES_MAX + body.bytes().len());
+                out.push(RESPONSE | body.flag() | if error { ERROR } else { 0 });
+                encode_id(id, out);
+                out.extend_from_slice(body.bytes());
+                Ok(())
+            }
+        }
+    }
+
+    /// Appends the data packet that holds this message.
+    ///
+    /// # Errors
+    ///
+    /// What the wire cannot carry; `out` is left as it was.
+    #[inline]
+    pub fn encode_packet(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        packet::encode_with(PacketKind::Data, out, |out| self.encode(out))
+    }
+}
+
+impl<'a> Route<'a> {
+    #[inline]
+    fn decode(flag: u8, bytes: &'a [u8]) -> Result<(Self, &'a [u8]), MessageError> {
+        if flag & CODE != 0 {
+            return match bytes.split_first_chunk() {
+                Some((code, rest)) => Ok((Route::Code(u16::from_be_bytes(*code)), rest)),
+                None if bytes.is_empty() => Err(MessageError::NoRoute),
+                None => Err(MessageError::Route),
+            };
+        }
+        let Some((&route_bytes, rest)) = bytes.split_first() else {
+            return Err(MessageError::NoRoute);
+        };
+        match rest.split_at_checked(usize::from(route_bytes)) {
+            Some((name, rest)) => Ok((Route::Name(name), rest)),
+            None => Err(MessageError::Route),
+        }
+    }
+
+    fn flag(self) -> u8 {
+        match self {
+            Route::Code(_) => CODE,
+            Route::Name(_) => 0,
+        }
+    }
+}
+
+impl<'a> Body<'a> {
+    /// The shorter form of `plain`; trying costs a pass of the compressor.
+    pub fn deflate(plain: &'a [u8], scratch: &'a mut Scratch) -> Self {
+        scratch.deflate(plain).map_or(Body::Plain(plain), Body::Zlib)
+    }
+
+    /// The body itself. A plain one is returned as it is, whatever its length.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that are not a whole zlib stream of at most `bytes_max` bytes.
+    pub fn inflate<'b>(
+        self,
+        scratch: &'b mut Scratch,
+        bytes_max: usize,
+    ) -> Result<&'b [u8], InflateError>
+    where
+        'a: 'b,
+    {
+        match self {
+            Body::Plain(bytes) => Ok(bytes),
+            Body::Zlib(bytes) => scratch.inflate(bytes, bytes_max),
+        }
+    }
+
+    /// The bytes on the wire, in whichever form.
+    #[inline]
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Body::Plain(bytes) | Body::Zlib(bytes) => bytes,
+        }
+    }
+
+    #[inline]
+    fn decode(flag: u8, bytes: &'a [u8]) -> Self {
+        if flag & ZLIB == 0 { Body::Plain(bytes) } else { Body::Zlib(bytes) }
+    }
+
+    fn flag(self) -> u8 {
+        match self {
+            Body::Plain(_) => 0,
+            Body::Zlib(_) => ZLIB,
+        }
+    }
+}
+
+/// Why bytes are not a message.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum MessageError {
+    /// The id does not end, or is longer than 64 bits.
+    #[error("invalid message: id without end")]
+    Id,
+    /// One of the four kinds that nobody uses.
+    #[error("wrong message type {0}")]
+    Kind(u8),
+    /// A request that ends behind its id.
+    #[error("invalid message: no route")]
+    NoRoute,
+    /// The route ends behind the message.
+    #[error("invalid message: route cut short")]
+    Route,
+    /// Fewer than two bytes.
+    #[error("invalid message: fewer than two bytes")]
+    Short,
+}
+
+/// A message that the wire cannot carry.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum EncodeError {
+    /// Clients take a response with id 0 for a push without a route.
+    #[error("a response needs the id of a request")]
+    ResponseToNothing,
+    /// One byte tells the length of a route.
+    #[error("route of {route_bytes} bytes, at most {ROUTE_BYTES_MAX} fit a message")]
+    RouteTooLong {
+        /// How long the route was.
+        route_bytes: usize,
+    },
+    /// The packet around the message would not hold it.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+}
+
+/// The longest name of a route.
+pub const ROUTE_BYTES_MAX: usize = u8::MAX as usize;
+
+#[inline]
+fn decode_id(bytes: &[u8]) -> Result<(u64, &[u8]), MessageError> {
+    let (mut id, mut shift, mut rest) = (0, 0, bytes);
+    while let Some((&byte, after)) = rest.split_first() {
+        // Nine groups make 63 bits, so the tenth has one left.
+        if shift == ID_LAST_SHIFT && byte > 1 {
+            return Err(MessageError::Id);
+        }
+        id |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Ok((id, after));
+        }
+        (shift, rest) = (shift + 7, after);
+    }
+    Err(MessageError::Id)
+}
+
+fn encode_id(mut id: u64, out: &mut Vec<u8>) {
+    while id >= 0x80 {
+        out.push(id as u8 | 0x80);
+        id >>= 7;
+    }
+    out.push(id as u8);
+}
+
+#[inline]
+fn encode_routed(
+    kind: u8,
+    id: Option<u64>,
+    route: Route<'_>,
+    body: Body<'_>,
+    out: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let (length, name) = match route {
+        Route::Code(code) => (None, &code.to_be_bytes()[..]),
+        Route::Name(name) => {
+            let too_long = |_| EncodeError::RouteTooLong { route_bytes: name.len() };
+            (Some(u8::try_from(name.len()).map_err(too_long)?), name)
+        }
+    };
+    out.reserve(HEAD_BYTES_MAX + name.len() + body.bytes().len());
+    out.push(kind | route.flag() | body.flag());
+    if let Some(id) = id {
+        encode_id(id, out);
+    }
+    out.extend(length);
+    out.extend_from_slice(name);
+    out.extend_from_slice(body.bytes());
+    Ok(())
+}
+
+const CODE: u8 = 0x01;
+const KIND: u8 = 0x0e;
+const ZLIB: u8 = 0x10;
+const ERROR: u8 = 0x20;
+
+const REQUEST: u8 = 0 << 1;
+const NOTIFY: u8 = 1 << 1;
+const RESPONSE: u8 = 2 << 1;
+const PUSH: u8 = 3 << 1;
+
+const ID_LAST_SHIFT: u32 = 63;
+/// Flag, longest id, length of the route.
+const HEAD_BYTES_MAX: usize = 1 + 10 + 1;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn unused_flag_bits_are_ignored() {
+        let notify = Message::Notify { route: Route::Name(b"a"), body: Body::Plain(b"") };
+        assert_eq!(Message::decode(&[0xc2, 1, b'a']), Ok(notify));
+        assert_eq!(Message::decode(&[0x22, 1, b'a']), Ok(notify));
+        let response = Message::Response { id: 1, error: false, body: Body::Plain(b"") };
+        assert_eq!(Message::decode(&[0x05, 1]), Ok(response));
+    }
+
+    #[test]
+    fn each_refusal_names_its_reason() {
+        for (bytes, refused) in [
+            (&b""[..], MessageError::Short),
+            (b"\x00", MessageError::Short),
+            (b"\x0e", MessageError::Short),
+            (b"\x0e\x01", MessageError::Kind(7)),
+            (b"\x08\x01", MessageError::Kind(4)),
+            (b"\x00\x01", MessageError::NoRoute),
+            (b"\x01\x01", MessageError::NoRoute),
+            (b"\x01\x01\x00", MessageError::Route),
+            (b"\x03\x00", MessageError::Route),
+            (b"\x02\x05a", MessageError::Route),
+            (b"\x00\xff\xff", MessageError::Id),
+            (b"\x04\x80", MessageError::Id),
+            (b"\x04\x80\x80\x80\x80\x80\x80\x80\x80\x80\x02", MessageError::Id),
+            (b"\x04\x80\x80\x80\x80\x80\x80\x80\x80\x80\x80\x00", MessageError::Id),
+        ] {
+            assert_eq!(Message::decode(bytes), Err(refused), "{bytes:02x?}");
+        }
+    }
+
+    #[test]
+    fn the_largest_id_takes_ten_bytes() {
+        let response = Message::Response { id: u64::MAX, error: true, body: Body::Plain(b"x") };
+        let mut out = Vec::new();
+        response.encode(&mut out).unwrap();
+        assert_eq!(out, b"\x24\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01x");
+        assert_eq!(Message::decode(&out), Ok(response));
+    }
+
+    #[test]
+    fn what_the_wire_cannot_carry_is_refused_and_leaves_no_trace() {
+        let mut out = vec![9];
+        let name = [b'r'; 256];
+        let push = Message::Push { route: Route::Name(&name), body: Body::Plain(b"") };
+        let refused = Err(EncodeError::RouteTooLong { route_bytes: 256 });
+        assert_eq!(push.encode(&mut out), refused);
+        assert_eq!(push.encode_packet(&mut out), refused);
+        let response = Message::Response { id: 0, error: false, body: Body::Plain(b"") };
+        assert_eq!(response.encode(&mut out), Err(EncodeError::ResponseToNothing));
+        let body = vec![0; packet::BODY_BYTES_MAX];
+        let response = Message::Response { id: 1, error: false, body: Body::Plain(&body) };
+        let refused = TooLarge { body_bytes: packet::BODY_BYTES_MAX + 2 };
+        assert_eq!(response.encode_packet(&mut out), Err(EncodeError::TooLarge(refused)));
+        assert_eq!(out, [9]);
+    }
+
+    #[test]
+    fn a_body_is_deflated_only_when_that_makes_it_shorter() {
+        let mut scratch = Scratch::new();
+        assert_eq!(Body::deflate(b"short", &mut scratch), Body::Plain(b"short"));
+        let long = [b'a'; 300];
+        let Body::Zlib(bytes) = Body::deflate(&long, &mut scratch) else { panic!("not shorter") };
+        let bytes = bytes.to_vec();
+        assert_eq!(Body::Zlib(&bytes).inflate(&mut scratch, 300), Ok(&long[..]));
+        assert_eq!(Body::Zlib(&bytes).inflate(&mut scratch, 299), Err(InflateError::TooLarge));
+        assert_eq!(Body::Plain(&long).inflate(&mut scratch, 299), Ok(&long[..]));
+    }
+
+    /// Whether the bytes are what [`Message::encode`] would write for what they mean.
+    fn is_canonical(bytes: &[u8], message: &Message<'_>) -> bool {
+        let ignored = match message {
+            Message::Notify { .. } | Message::Push { .. } | Message::Request { .. } => ERROR,
+            Message::Response { .. } => CODE,
+        };
+        let id_bytes = match *message {
+            Message::Request { id, .. } | Message::Response { id, .. } => {
+                let shortest = (u64::BITS - (id | 1).leading_zeros()).div_ceil(7) as usize;
+                let found = bytes[1..].iter().position(|byte| *byte < 0x80);
+                found.is_some_and(|found| found + 1 == shortest)
+            }
+            Message::Notify { .. } | Message::Push { .. } => true,
+        };
+        bytes[0] & (0xc0 | ignored) == 0
+            && id_bytes
+            && !matches!(message, Message::Response { id: 0, .. })
+    }
+
+    proptest! {
+        #[test]
+        fn messages_come_out_as_they_went_in(
+            kind in 0..4,
+            id in any::<u64>().prop_flat_map(|id| (0..64).prop_map(move |bits| (id >> bits).max(1))),
+            (code, zlib, error) in any::<(Option<u16>, bool, bool)>(),
+            name in prop::collection::vec(any::<u8>(), 0..=255),
+            body in prop::collection::vec(any::<u8>(), 0..60),
+        ) {
+            let route = code.map_or(Route::Name(&name), Route::Code);
+            let body = if zlib { Body::Zlib(&body) } else { Body::Plain(&body) };
+            let message = match kind {
+                0 => Message::Request { id, route, body },
+                1 => Message::Notify { route, body },
+                2 => Message::Response { id, error, body },
+                _ => Message::Push { route, body },
+            };
+            let mut out = Vec::new();
+            message.encode(&mut out).unwrap();
+            prop_assert_eq!(Message::decode(&out), Ok(message));
+        }
+
+        #[test]
+        fn canonical_bytes_come_out_as_they_went_in(
+            flag in 0..0x40_u8,
+            rest in prop::collection::vec(prop_oneof![0..4_u8, any::<u8>()], 0..14),
+        ) {
+            let bytes = [&[flag][..], &rest].concat();
+            if let Ok(message) = Message::decode(&bytes) {
+                let mut out = Vec::new();
+                let encoded = message.encode(&mut out);
+                if is_canonical(&bytes, &message) {
+                    prop_assert_eq!(encoded, Ok(()));
+                    prop_assert_eq!(out, bytes);
+                } else {
+                    prop_assert!(encoded.is_err() || out != bytes);
+                }
+            }
+        }
+    }
+}
