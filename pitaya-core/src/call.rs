@@ -1,0 +1,136 @@
+//! A call and its reply, as values that travel the same way wherever the handler runs.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::Instant;
+
+/// One call to be answered: a request, or a notify if it has no [`request`](Self::request) id.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Call<'e> {
+    /// The body, as the client sent it but never compressed.
+    pub body: Cow<'e, [u8]>,
+    /// What travels with the call to every server that it causes to work.
+    pub context: Context,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+    /// Names the call in [`Command::Reply`](crate::Command::Reply).
+    pub key: CallKey,
+    /// Who called.
+    pub origin: Origin,
+    /// The id the caller gave, if it wants an answer.
+    pub request: Option<NonZeroU64>,
+    /// Which route, of the [`RouteTable`](crate::RouteTable).
+    pub route: RouteId,
+}
+
+/// Names one call of one session on this server. Keys are never used twice.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CallKey(pub(crate) u64);
+
+/// Names a route of a [`RouteTable`](crate::RouteTable).
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RouteId(pub(crate) usize);
+
+/// Who made a call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// The client that is attached to the session.
+    Client,
+}
+
+/// Named values that travel with a call; cheap to clone, empty for calls from clients.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Context(Option<Arc<BTreeMap<String, serde_json::Value>>>);
+
+impl Context {
+    /// The value of that name.
+    pub fn value(&self, name: &str) -> Option<&serde_json::Value> {
+        self.0.as_ref()?.get(name)
+    }
+
+    /// The same context with one value more; others who hold it do not see the change.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: serde_json::Value) -> Self {
+        Arc::make_mut(self.0.get_or_insert_default()).insert(name.into(), value);
+        self
+    }
+}
+
+/// An answer, already encoded where the handler ran.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Reply {
+    /// The encoded value, or the encoded error.
+    pub body: Bytes,
+    /// Whether the body is an error.
+    pub is_error: bool,
+}
+
+impl Reply {
+    /// A value.
+    pub const fn ok(body: Bytes) -> Self {
+        Self { body, is_error: false }
+    }
+
+    /// An error, encoded.
+    pub const fn error(body: Bytes) -> Self {
+        Self { body, is_error: true }
+    }
+}
+
+/// How calls of one route run.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Options {
+    pub(crate) cancel_on_close: bool,
+    pub(crate) concurrent: bool,
+    pub(crate) deadline: Option<Duration>,
+    pub(crate) hard_limit: Option<Duration>,
+}
+
+impl Options {
+    /// Calls that never wait for others of the session, nor make others wait.
+    #[must_use]
+    pub fn concurrent() -> Self {
+        Self { concurrent: true, ..Self::default() }
+    }
+
+    /// How long an answer may take, from the arrival of the call; instead of the limit `call_deadline`.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// How long the handler may run; instead of the limit `call_hard_limit`.
+    #[must_use]
+    pub fn hard_limit(mut self, hard_limit: Duration) -> Self {
+        self.hard_limit = Some(hard_limit);
+        self
+    }
+
+    /// The handler is dropped when its session closes, wherever it waits; by default it runs on, so that
+    /// a purchase between debit and grant is not torn.
+    #[must_use]
+    pub fn cancel_on_close(mut self) -> Self {
+        self.cancel_on_close = true;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_added_to_a_context_is_not_seen_by_its_other_holders() {
+        let outer = Context::default().with("a", 1.into());
+        let inner = outer.clone().with("b", 2.into());
+        assert_eq!(outer.value("b"), None);
+        assert_eq!((inner.value("a"), inner.value("b")), (Some(&1.into()), Some(&2.into())));
+    }
+}

@@ -1,0 +1,100 @@
+//! What all client connections of one server share.
+
+use std::fmt;
+use std::sync::Arc;
+
+use pitaya_proto::dictionary::Dictionary;
+use pitaya_proto::handshake::{HandshakeLimits, HandshakeRequest, HandshakeResponse};
+use pitaya_proto::packet::TooLarge;
+
+use crate::{Counters, Limits};
+
+/// Judges a handshake: `Err` says why it is refused, in words for the log.
+pub type Validator = dyn Fn(&HandshakeRequest) -> Result<(), String> + Send + Sync;
+
+/// The settings of a server's connections, and the bytes that are the same for all of them.
+pub struct ConnConfig {
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) dictionary: Dictionary,
+    pub(crate) limits: Limits,
+    pub(crate) compression: bool,
+    pub(crate) accepted: Vec<u8>,
+    pub(crate) refused: Vec<u8>,
+    validators: Vec<(String, Box<Validator>)>,
+}
+
+impl ConnConfig {
+    /// Settings with the name of the serializer, which the handshake tells to clients.
+    ///
+    /// # Errors
+    ///
+    /// A dictionary that does not fit a handshake.
+    pub fn new(serializer: &str, dictionary: Dictionary, limits: Limits) -> Result<Self, TooLarge> {
+        let mut response = HandshakeResponse {
+            code: HandshakeResponse::ACCEPTED,
+            heartbeat: limits.heartbeat,
+            serializer: serializer.to_owned(),
+            dictionary,
+        };
+        let (mut accepted, mut refused) = (Vec::new(), Vec::new());
+        response.encode_packet(&mut accepted)?;
+        response.code = HandshakeResponse::REFUSED;
+        response.encode_packet(&mut refused)?;
+        let (counters, validators) = (Arc::default(), Vec::new());
+        let dictionary = response.dictionary;
+        Ok(Self { accepted, compression: true, counters, dictionary, limits, refused, validators })
+    }
+
+    /// Whether to compress towards clients that can inflate; on by default.
+    #[must_use]
+    pub fn compression(mut self, compression: bool) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Adds a validator; they run in the order of their addition and the first error refuses the client.
+    #[must_use]
+    pub fn validator(
+        mut self,
+        name: impl Into<String>,
+        validator: impl Fn(&HandshakeRequest) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.validators.push((name.into(), Box::new(validator)));
+        self
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// What was counted so far, over all connections.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
+    }
+
+    pub(crate) fn validate(&self, request: &HandshakeRequest) -> Result<(), String> {
+        self.validators.iter().try_for_each(|(name, validator)| {
+            validator(request).map_err(|why| format!("failed to run '{name}' validator: {why}"))
+        })
+    }
+
+    pub(crate) fn handshake_limits(&self) -> HandshakeLimits {
+        HandshakeLimits {
+            bytes_max: self.limits.handshake_bytes_max,
+            depth_max: self.limits.handshake_depth_max,
+            keys_max: self.limits.handshake_keys_max,
+        }
+    }
+}
+
+impl fmt::Debug for ConnConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let validators: Vec<_> = self.validators.iter().map(|(name, _)| name).collect();
+        f.debug_struct("ConnConfig")
+            .field("limits", &self.limits)
+            .field("compression", &self.compression)
+            .field("validators", &validators)
+            .finish_non_exhaustive()
+    }
+}

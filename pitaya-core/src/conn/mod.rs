@@ -1,0 +1,11 @@
+//! Connections with clients, from both sides, over one table of phases.
+
+mod config;
+mod heartbeat;
+mod phase;
+mod reason;
+mod server;
+
+pub use config::{ConnConfig, Validator};
+pub use reason::{CloseReason, Fault};
+pub use server::{ClientCall, ConnEvent, ServerConn};

@@ -1,0 +1,129 @@
+//! How often things happened: one number for each limit and each decision worth seeing.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal;)+) => {
+        /// Something that is counted; [`Counter::name`] is its name in a report.
+        #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+        pub enum Counter {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Counter {
+            /// Every counter, in the order of their names.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The name in a report: lower case, words joined by `_`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// A body above the limit after inflating.
+    BodiesTooLarge = "bodies_too_large";
+    /// Calls dropped at the hard limit while they ran.
+    CallsAbandoned = "calls_abandoned";
+    /// Calls of a closed session that were dropped before they ran.
+    CallsDropped = "calls_dropped";
+    /// Calls answered with a timeout, waiting or running.
+    CallsExpired = "calls_expired";
+    /// Handlers that panicked.
+    CallsPanicked = "calls_panicked";
+    /// Handler polls that held the executor longer than the limit.
+    CallsSlow = "calls_slow";
+    /// Calls that a handler began.
+    CallsStarted = "calls_started";
+    /// Connections that were accepted.
+    ConnectionsAccepted = "connections_accepted";
+    /// Connections that ended, for whatever reason.
+    ConnectionsClosed = "connections_closed";
+    /// Connections closed because what they sent broke the protocol.
+    ConnectionsFaulty = "connections_faulty";
+    /// Connections turned away because too many were open.
+    ConnectionsRefused = "connections_refused";
+    /// Connections closed because nothing came from them.
+    ConnectionsSilent = "connections_silent";
+    /// Connections closed because they did not take what was written.
+    ConnectionsSlow = "connections_slow";
+    /// Connections closed because they did not become ready to work in time.
+    HandshakesExpired = "handshakes_expired";
+    /// Handshakes that were refused.
+    HandshakesRefused = "handshakes_refused";
+    /// Kicks that were sent.
+    KicksSent = "kicks_sent";
+    /// Packets that did not finish in time.
+    PacketsUnfinished = "packets_unfinished";
+    /// Times a session was not read because a bound was reached.
+    Pauses = "pauses";
+    /// Pushes that found no room; the session is closed.
+    PushesRefused = "pushes_refused";
+    /// Pushes that were taken for a session.
+    PushesTaken = "pushes_taken";
+    /// Replies that came after their deadline or after the session closed.
+    RepliesLate = "replies_late";
+    /// Replies handed to a connection.
+    RepliesSent = "replies_sent";
+    /// Session values refused because they were too large.
+    SessionDataRefused = "session_data_refused";
+    /// Sessions that ended.
+    SessionsClosed = "sessions_closed";
+    /// Sessions that began.
+    SessionsOpened = "sessions_opened";
+    /// Shutdowns that ran out of time with connections left.
+    ShutdownsCut = "shutdowns_cut";
+    /// Turns that ended because they had done enough for once.
+    TurnsCut = "turns_cut";
+    /// User ids refused as illegal or taken.
+    UidsRefused = "uids_refused";
+}
+
+/// All counters of one server or client. They only grow.
+#[derive(Debug)]
+pub struct Counters([AtomicU64; Counter::ALL.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl Counters {
+    /// Counts one.
+    #[inline]
+    pub fn add(&self, counter: Counter) {
+        self.add_many(counter, 1);
+    }
+
+    /// Counts several at once.
+    #[inline]
+    pub fn add_many(&self, counter: Counter, count: u64) {
+        self.0[counter as usize].fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// How often it happened so far.
+    pub fn count(&self, counter: Counter) -> u64 {
+        self.0[counter as usize].load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_listed_in_the_order_of_their_names() {
+        assert!(Counter::ALL.windows(2).all(|pair| pair[0].name() < pair[1].name()));
+    }
+
+    #[test]
+    fn each_counter_counts_alone() {
+        let counters = Counters::default();
+        counters.add_many(Counter::CallsStarted, 2);
+        assert_eq!(counters.count(Counter::CallsStarted), 2);
+        assert_eq!(counters.count(Counter::CallsSlow), 0);
+    }
+}

@@ -1,0 +1,142 @@
+//! Every limit in one table: name, default, unit, and the counter that shows it at work.
+
+use std::time::Duration;
+
+use crate::Counter;
+
+macro_rules! limits {
+    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ty = $default:expr, $unit:literal, $counter:ident;)+) => {
+        /// The limits of one server or client. Each has a default that suits production.
+        ///
+        /// ```
+        /// use std::time::Duration;
+        /// let limits = pitaya_core::Limits::default().calls_max(16).heartbeat(Duration::from_secs(10));
+        /// assert_eq!(limits.calls_max, 16);
+        /// ```
+        #[derive(Clone, Debug, Eq, PartialEq)]
+        pub struct Limits {
+            $($(#[doc = $doc])+ pub $name: $kind,)+
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $($name: $default,)+ }
+            }
+        }
+
+        impl Limits {
+            $(
+                $(#[doc = $doc])+
+                #[must_use]
+                pub fn $name(mut self, $name: $kind) -> Self {
+                    self.$name = $name;
+                    self
+                }
+            )+
+
+            /// One row for each limit, as set here.
+            pub fn table(&self) -> Vec<Limit> {
+                vec![$(Limit {
+                    name: stringify!($name),
+                    value: Value::text(&self.$name),
+                    unit: $unit,
+                    counter: Counter::$counter,
+                }),+]
+            }
+        }
+    };
+}
+
+limits! {
+    /// How long a handler may take to answer, counted from the arrival of the call; a route may set its own.
+    call_deadline: Duration = Duration::from_secs(5), "seconds", CallsExpired;
+    /// How long a handler may run before it is dropped, counted from its start; a route may set its own.
+    call_hard_limit: Duration = Duration::from_secs(20), "seconds", CallsAbandoned;
+    /// Calls of one session that wait, run or are late, all together; at this number the session is not read.
+    calls_max: usize = 64, "calls", Pauses;
+    /// Bytes of waiting calls of one session; beyond it the session is not read.
+    calls_waiting_bytes_max: usize = 256 << 10, "bytes", Pauses;
+    /// Bodies of at least this size are compressed towards clients that can inflate.
+    compression_bytes_min: usize = 256, "bytes", RepliesSent;
+    /// Connections of one server, of all its acceptors together.
+    connections_max: usize = 16_384, "connections", ConnectionsRefused;
+    /// Connections that are not yet ready to work; beyond it nothing is accepted.
+    handshaking_max: usize = 1024, "connections", ConnectionsRefused;
+    /// Keys in all objects of a handshake together.
+    handshake_keys_max: usize = 64, "keys", HandshakesRefused;
+    /// Nesting of a handshake's JSON.
+    handshake_depth_max: usize = 64, "levels", HandshakesRefused;
+    /// Body of any packet before the handshake is done.
+    handshake_bytes_max: usize = 4 << 10, "bytes", ConnectionsFaulty;
+    /// How long a client may take to send the handshake, and again to acknowledge the answer.
+    handshake_timeout: Duration = Duration::from_secs(5), "seconds", HandshakesExpired;
+    /// Between two heartbeats, in whole seconds, at least one; a client silent for two and a half of
+    /// them and one second is closed.
+    heartbeat: Duration = Duration::from_secs(30), "seconds", ConnectionsSilent;
+    /// Body of a message after inflating.
+    inflated_bytes_max: usize = 64 << 10, "bytes", BodiesTooLarge;
+    /// Bytes waiting to be written to one client; a single larger packet is taken when nothing waits.
+    outbound_bytes_max: usize = 1 << 20, "bytes", PushesRefused;
+    /// Packets waiting to be written to one client.
+    outbound_packets_max: usize = 256, "packets", PushesRefused;
+    /// Body of a packet once the handshake is done; the wire carries at most 2^24-1.
+    packet_bytes_max: usize = 64 << 10, "bytes", ConnectionsFaulty;
+    /// How long a packet that began may take to finish.
+    packet_timeout: Duration = Duration::from_secs(10), "seconds", PacketsUnfinished;
+    /// A poll of a handler that takes longer is counted and logged.
+    poll_slow: Duration = Duration::from_millis(10), "seconds", CallsSlow;
+    /// How long a session waits for its client to connect again; zero: not at all.
+    resume_window: Duration = Duration::ZERO, "seconds", SessionsClosed;
+    /// A session's own data, encoded as JSON.
+    session_data_bytes_max: usize = 16 << 10, "bytes", SessionDataRefused;
+    /// How long a shutdown may take before what is left is cut.
+    shutdown_timeout: Duration = Duration::from_secs(25), "seconds", ShutdownsCut;
+    /// Bytes of a user id.
+    uid_bytes_max: usize = 128, "bytes", UidsRefused;
+    /// Events handled for one connection before others get a turn.
+    turn_events_max: usize = 64, "events", TurnsCut;
+    /// How long a client may take nothing of what waits for it.
+    write_timeout: Duration = Duration::from_secs(5), "seconds", ConnectionsSlow;
+}
+
+/// One limit as it is set.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Limit {
+    /// Grows when the limit is reached.
+    pub counter: Counter,
+    /// The name of the field of [`Limits`].
+    pub name: &'static str,
+    /// What the value counts.
+    pub unit: &'static str,
+    /// The value, in `unit`.
+    pub value: String,
+}
+
+trait Value {
+    fn text(&self) -> String;
+}
+
+impl Value for Duration {
+    fn text(&self) -> String {
+        self.as_secs_f64().to_string()
+    }
+}
+
+impl Value for usize {
+    fn text(&self) -> String {
+        self.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_shows_what_was_set() {
+        let table = Limits::default().calls_max(3).poll_slow(Duration::from_millis(5)).table();
+        let value = |name| table.iter().find(|row| row.name == name).map(|row| row.value.clone());
+        assert_eq!(value("calls_max").as_deref(), Some("3"));
+        assert_eq!(value("poll_slow").as_deref(), Some("0.005"));
+    }
+}

@@ -1,0 +1,294 @@
+//! One client as the server keeps it: a connection, and the calls of the session it is attached to.
+
+use std::borrow::Cow;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pitaya_proto::error::{self, Error};
+use pitaya_proto::handshake::HandshakeRequest;
+use pitaya_proto::zlib::Scratch;
+
+use crate::conn::{ClientCall, ConnEvent};
+use crate::queue::{Ended, Expired, Start, Ticket};
+use crate::{
+    Call, CallKey, CallQueue, CloseReason, ConnConfig, Context, Counter, Destination, Instant,
+    Machine, Next, Origin, Outbox, Reply, RouteKind, RouteTable, ServerConn, earlier,
+};
+
+/// The machine of one client: it routes what the connection receives, gives calls their turn, answers
+/// what cannot run, and keeps the session while a lost client may come back.
+#[derive(Debug)]
+pub struct Player {
+    conn: ServerConn,
+    calls: CallQueue<Bytes>,
+    config: Arc<ConnConfig>,
+    routes: Arc<RouteTable>,
+    /// Calls whose handlers must be dropped, not yet told.
+    abandoned: Vec<CallKey>,
+    drains: bool,
+}
+
+/// What a client did, or what became of its session.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Event<'e> {
+    /// A call to run now; it must be answered with [`Command::Reply`], also if it is a notify.
+    Call(Call<'e>),
+    /// The handler of this call must be dropped: it reached the hard limit, or its route is cancelled on close.
+    Abandoned(CallKey),
+    /// The session is over; this comes once, and no call comes after it.
+    Closed(CloseReason),
+    /// The client was lost, and the session waits for it as long as `resume_window` says.
+    Detached(CloseReason),
+    /// The client is ready to work: its session begins.
+    Opened(Box<HandshakeRequest>),
+}
+
+/// What the owner decided.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Command {
+    /// Close the connection and the session; what waits to be written still is.
+    Close(CloseReason),
+    /// Send a kick, with a reason for the client if any, then close for a reason of our own.
+    Kick(Option<String>, CloseReason),
+    /// Send a push.
+    Push(Arc<str>, Bytes),
+    /// A handler has ended. The reply of a notify, or of a call that is late, goes nowhere.
+    Reply(CallKey, Reply),
+    /// Take no new calls, answer those that are there, then close.
+    Shutdown,
+}
+
+impl Player {
+    /// The client of a connection that was accepted at `now`.
+    pub fn new(config: Arc<ConnConfig>, routes: Arc<RouteTable>, now: Instant) -> Self {
+        Self {
+            conn: ServerConn::new(Arc::clone(&config), now),
+            calls: CallQueue::new(&config.limits),
+            config,
+            routes,
+            abandoned: Vec::new(),
+            drains: false,
+        }
+    }
+
+    /// Goes on with another connection of the same client, which is ready to work. What was sent meanwhile,
+    /// and what the lost connection did not wholly write, goes out on it in the order it was sent.
+    pub fn attach(&mut self, now: Instant, newcomer: Self) {
+        let lost = std::mem::replace(&mut self.conn, newcomer.conn);
+        self.conn.succeed(now, lost);
+        self.update(now);
+    }
+
+    /// Calls that wait, run or are late.
+    pub fn calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Judges a call that came in: it runs now, or it waits, is refused, or breaks the protocol.
+    fn admit<'i>(
+        &mut self,
+        now: Instant,
+        call: ClientCall<'i>,
+        scratch: &mut Scratch,
+    ) -> Option<(Start, ClientCall<'i>)> {
+        let kind = call.request.map_or(RouteKind::Notify, |_| RouteKind::Request);
+        if call.request.is_some_and(|request| self.calls.has_request(request)) {
+            let request = call.request.map_or(0, NonZeroU64::get);
+            self.conn.close(now, CloseReason::DuplicateRequest(request));
+            return None;
+        }
+        let route = match self.routes.find(call.route, kind) {
+            Ok(Destination::Here(route)) => route,
+            // Without a cluster there are no other servers; Pitaya leaves the client without an answer.
+            Ok(Destination::Elsewhere(_)) => {
+                return self.refuse(now, call.request, &error::NO_SERVERS.into(), scratch);
+            }
+            Err(error) => return self.refuse(now, call.request, &error, scratch),
+        };
+        let options = self.routes.entry(route).options;
+        let ticket =
+            Ticket { bytes: call.body.bytes().len(), options, request: call.request, route };
+        let mut kept = Ok(());
+        let inflated_bytes_max = self.config.limits.inflated_bytes_max;
+        let start = self.calls.arrive(now, ticket, || {
+            match call.body.inflate(scratch, inflated_bytes_max) {
+                Ok(body) => Bytes::copy_from_slice(body),
+                Err(error) => {
+                    kept = Err(error);
+                    Bytes::new()
+                }
+            }
+        });
+        if let Err(error) = kept {
+            self.conn.close(now, CloseReason::BadInflate(error));
+        }
+        self.update(now);
+        start.map(|start| (start, call))
+    }
+
+    /// Tells a caller no. A notify has nobody to tell.
+    fn refuse<T>(
+        &mut self,
+        now: Instant,
+        request: Option<NonZeroU64>,
+        error: &Error,
+        scratch: &mut Scratch,
+    ) -> Option<T> {
+        match request {
+            Some(request) => {
+                let body = self.routes.encode_error(error);
+                self.conn.reply(now, request, true, body, scratch);
+            }
+            None => tracing::debug!(%error, "a notify was refused"),
+        }
+        None
+    }
+
+    /// A waiting call whose turn has come.
+    fn poll_start<'e>(&mut self, now: Instant) -> Option<Event<'e>> {
+        if self.conn.is_outbox_full() {
+            return None;
+        }
+        let (start, body) = self.calls.poll_start(now)?;
+        self.update(now);
+        Some(self.call(start, Cow::Owned(body.into())))
+    }
+
+    fn call<'e>(&self, start: Start, body: Cow<'e, [u8]>) -> Event<'e> {
+        self.config.counters.add(Counter::CallsStarted);
+        Event::Call(Call {
+            body,
+            context: Context::default(),
+            deadline: start.deadline,
+            key: start.key,
+            origin: Origin::Client,
+            request: start.ticket.request,
+            route: start.ticket.route,
+        })
+    }
+
+    fn finish(&mut self, reason: CloseReason) -> Event<'static> {
+        let dropped = self.calls.close(|key| self.abandoned.push(key));
+        self.config.counters.add_many(Counter::CallsDropped, dropped as u64);
+        Event::Closed(reason)
+    }
+
+    fn handle_reply(&mut self, now: Instant, key: CallKey, reply: Reply, scratch: &mut Scratch) {
+        match self.calls.handle_ended(key) {
+            Ended::Answers(request) => {
+                self.conn.reply(now, request, reply.is_error, reply.body, scratch);
+            }
+            Ended::Late => self.config.counters.add(Counter::RepliesLate),
+            Ended::Nothing => {}
+        }
+    }
+
+    fn handle_expired(&mut self, now: Instant, expired: Expired, scratch: &mut Scratch) {
+        match expired {
+            Expired::TimedOut(ticket, timeout) => {
+                self.config.counters.add(Counter::CallsExpired);
+                let error = Error::request_timeout(self.routes.name(ticket.route), timeout);
+                let _: Option<()> = self.refuse(now, ticket.request, &error, scratch);
+            }
+            Expired::Abandoned(key, ticket) => {
+                self.config.counters.add(Counter::CallsAbandoned);
+                let route = self.routes.name(ticket.route);
+                tracing::error!(route, "a handler reached its hard limit and is dropped");
+                self.abandoned.push(key);
+            }
+        }
+    }
+
+    /// Reading goes on as long as there is room for calls; the last call of a drain is the end.
+    fn update(&mut self, now: Instant) {
+        self.conn.pause(self.drains || self.calls.is_full());
+        if self.drains && self.calls.is_empty() {
+            self.conn.close(now, CloseReason::Shutdown);
+        }
+    }
+}
+
+impl Machine for Player {
+    type Event<'e> = Event<'e>;
+    type Command = Command;
+
+    fn next<'i: 'e, 'e>(
+        &mut self,
+        now: Instant,
+        input: &mut &'i [u8],
+        scratch: &'e mut Scratch,
+    ) -> Next<Event<'e>> {
+        if let Some(key) = self.abandoned.pop() {
+            return Next::Event(Event::Abandoned(key));
+        }
+        if let Some(event) = self.poll_start(now) {
+            return Next::Event(event);
+        }
+        let (start, call) = loop {
+            match self.conn.next(now, input) {
+                Next::NeedBytes => return Next::NeedBytes,
+                Next::Paused => return Next::Paused,
+                Next::Event(ConnEvent::Called(call)) => {
+                    if let Some(started) = self.admit(now, call, scratch) {
+                        break started;
+                    }
+                }
+                Next::Event(ConnEvent::Closed(reason)) => return Next::Event(self.finish(reason)),
+                Next::Event(ConnEvent::Detached(reason)) => {
+                    return Next::Event(Event::Detached(reason));
+                }
+                Next::Event(ConnEvent::Opened(request)) => {
+                    return Next::Event(Event::Opened(request));
+                }
+            }
+        };
+        match call.body.inflate(scratch, self.config.limits.inflated_bytes_max) {
+            Ok(body) => Next::Event(self.call(start, Cow::Borrowed(body))),
+            Err(error) => {
+                self.calls.handle_ended(start.key);
+                self.conn.close(now, CloseReason::BadInflate(error));
+                Next::Event(self.finish(CloseReason::BadInflate(error)))
+            }
+        }
+    }
+
+    fn handle_command(&mut self, now: Instant, command: Command, scratch: &mut Scratch) {
+        match command {
+            Command::Close(reason) => self.conn.close(now, reason),
+            Command::Kick(text, reason) => self.conn.kick(now, text.as_deref(), reason),
+            Command::Push(route, body) => self.conn.push(now, &route, body, scratch),
+            Command::Reply(key, reply) => self.handle_reply(now, key, reply, scratch),
+            Command::Shutdown => self.drains = true,
+        }
+        self.update(now);
+    }
+
+    fn handle_written(&mut self, now: Instant, bytes: usize) {
+        self.conn.handle_written(now, bytes);
+    }
+
+    fn handle_eof(&mut self, now: Instant, rest: usize) {
+        self.conn.handle_eof(now, rest);
+    }
+
+    fn handle_timeout(&mut self, now: Instant, scratch: &mut Scratch) {
+        self.conn.handle_timeout(now);
+        while let Some(expired) = self.calls.poll_expired(now) {
+            self.handle_expired(now, expired, scratch);
+        }
+        self.update(now);
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        earlier(self.conn.poll_timeout(), self.calls.poll_timeout())
+    }
+
+    fn outbox(&mut self) -> &mut Outbox {
+        self.conn.outbox()
+    }
+
+    fn is_finished(&self) -> bool {
+        self.conn.is_finished()
+    }
+}

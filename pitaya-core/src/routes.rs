@@ -1,0 +1,279 @@
+//! Which routes this server has, and what a route from outside means.
+
+use std::collections::HashMap;
+use std::panic::Location;
+
+use bytes::Bytes;
+use foldhash::fast::FixedState;
+use pitaya_proto::dictionary::Dictionary;
+use pitaya_proto::error::{self, Error};
+use pitaya_proto::message::Route;
+use pitaya_proto::route::RouteName;
+
+use crate::{Options, RouteId, StartError};
+
+/// One route of this server.
+#[derive(Clone, Debug)]
+pub struct RouteEntry {
+    /// What a call of it is.
+    pub kind: RouteKind,
+    /// `service.method`.
+    pub name: String,
+    /// How its calls run.
+    pub options: Options,
+    /// Where it was declared, for the error when it was declared twice.
+    pub place: &'static Location<'static>,
+    /// Who may call it.
+    pub visibility: Visibility,
+}
+
+/// Whether a call of a route is answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RouteKind {
+    /// It is not.
+    Notify,
+    /// It is.
+    Request,
+}
+
+/// Who may call a route.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Visibility {
+    /// Servers only.
+    Internal,
+    /// Clients too.
+    Public,
+}
+
+impl RouteEntry {
+    /// A route that clients may call and that is answered.
+    #[track_caller]
+    pub fn request(name: impl Into<String>) -> Self {
+        Self::new(name.into(), RouteKind::Request)
+    }
+
+    /// A route that clients may call and that is not answered.
+    #[track_caller]
+    pub fn notify(name: impl Into<String>) -> Self {
+        Self::new(name.into(), RouteKind::Notify)
+    }
+
+    /// The same route with other options.
+    #[must_use]
+    pub fn options(self, options: Options) -> Self {
+        Self { options, ..self }
+    }
+
+    /// The same route for servers only.
+    #[must_use]
+    pub fn internal(self) -> Self {
+        Self { visibility: Visibility::Internal, ..self }
+    }
+
+    #[track_caller]
+    fn new(name: String, kind: RouteKind) -> Self {
+        let (options, place) = (Options::default(), Location::caller());
+        Self { kind, name, options, place, visibility: Visibility::Public }
+    }
+}
+
+/// All routes of a server, found by name or by code. It does not change once the server runs.
+#[derive(Debug)]
+pub struct RouteTable {
+    server_kind: String,
+    entries: Vec<RouteEntry>,
+    /// By `service.method` and by `kind.service.method`. The names are ours alone, so a fixed hasher is safe.
+    by_name: Names,
+    dictionary: Dictionary,
+    encode_error: fn(&Error) -> Bytes,
+}
+
+/// Where a call goes.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Destination {
+    /// To a server of another kind.
+    Elsewhere(String),
+    /// To a handler of this server.
+    Here(RouteId),
+}
+
+impl RouteTable {
+    /// The routes of a server whose kind is `server_kind`, the first part of their full names.
+    ///
+    /// # Errors
+    ///
+    /// A name that is not `service.method`, that is reserved, or that is there twice.
+    pub fn new(
+        server_kind: &str,
+        entries: Vec<RouteEntry>,
+        dictionary: Dictionary,
+        encode_error: fn(&Error) -> Bytes,
+    ) -> Result<Self, StartError> {
+        let mut by_name = Names::default();
+        for (at, entry) in entries.iter().enumerate() {
+            check_name(entry)?;
+            if let Some(&RouteId(first)) = by_name.get(entry.name.as_bytes()) {
+                let (first, second) = (entries[first].place, entry.place);
+                return Err(StartError::DuplicateRoute {
+                    route: entry.name.clone(),
+                    first,
+                    second,
+                });
+            }
+            by_name.insert(entry.name.as_bytes().into(), RouteId(at));
+            by_name
+                .insert(format!("{server_kind}.{}", entry.name).into_bytes().into(), RouteId(at));
+        }
+        Ok(Self { server_kind: server_kind.to_owned(), entries, by_name, dictionary, encode_error })
+    }
+
+    /// Where a client's call goes.
+    ///
+    /// # Errors
+    ///
+    /// What the client is to be told: the route means nothing, is not here, or is not for it.
+    pub fn find(&self, route: Route<'_>, kind: RouteKind) -> Result<Destination, Error> {
+        let name = match route {
+            Route::Name(name) => name,
+            Route::Code(code) => self.dictionary.route(code).unwrap_or_default().as_bytes(),
+        };
+        match self.by_name.get(name) {
+            Some(&id) => self.check_call(id, kind),
+            None => self.miss(name),
+        }
+    }
+
+    /// What was declared of a route.
+    pub fn entry(&self, id: RouteId) -> &RouteEntry {
+        &self.entries[id.0]
+    }
+
+    /// `service.method` of a route.
+    pub fn name(&self, id: RouteId) -> &str {
+        &self.entry(id).name
+    }
+
+    /// The route with that `service.method`.
+    pub fn id(&self, name: &str) -> Option<RouteId> {
+        self.by_name.get(name.as_bytes()).copied()
+    }
+
+    /// The body of an error reply, in the application's codec.
+    pub fn encode_error(&self, error: &Error) -> Bytes {
+        (self.encode_error)(error)
+    }
+
+    fn check_call(&self, id: RouteId, kind: RouteKind) -> Result<Destination, Error> {
+        let entry = self.entry(id);
+        match (entry.visibility, entry.kind, kind) {
+            (Visibility::Internal, _, _) => Err(self.not_found(&entry.name)),
+            (Visibility::Public, RouteKind::Notify, RouteKind::Request) => {
+                Err(error::NOTIFY_AS_REQUEST.into())
+            }
+            // A request's route that is only notified runs, and its reply is dropped.
+            (Visibility::Public, RouteKind::Notify | RouteKind::Request, _) => {
+                Ok(Destination::Here(id))
+            }
+        }
+    }
+
+    #[cold]
+    fn miss(&self, name: &[u8]) -> Result<Destination, Error> {
+        let route = RouteName::parse(name)?;
+        match route.kind {
+            Some(kind) if kind != self.server_kind => Ok(Destination::Elsewhere(kind.to_owned())),
+            Some(_) | None => Err(self.not_found(route.short())),
+        }
+    }
+
+    fn not_found(&self, short: &str) -> Error {
+        Error::handler_not_found(&format!("{}.{short}", self.server_kind))
+    }
+}
+
+fn check_name(entry: &RouteEntry) -> Result<(), StartError> {
+    let bad = |why: &str| {
+        let (route, why) = (entry.name.clone(), why.to_owned());
+        Err(StartError::BadRoute { route, place: entry.place, why })
+    };
+    match RouteName::parse(entry.name.as_bytes()) {
+        Err(error) => bad(&error.msg),
+        Ok(name) if name.kind.is_some() => bad("a local route has two parts, `service.method`"),
+        Ok(name) if name.service == RESERVED_SERVICE => bad("`sys` is reserved"),
+        Ok(_) => Ok(()),
+    }
+}
+
+#[expect(clippy::disallowed_types, reason = "a fixed hasher, and never iterated")]
+type Names = HashMap<Box<[u8]>, RouteId, FixedState>;
+
+/// Pitaya's own remotes live there.
+const RESERVED_SERVICE: &str = "sys";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(entries: Vec<RouteEntry>) -> Result<RouteTable, StartError> {
+        RouteTable::new("gate", entries, Dictionary::default(), |error| {
+            Bytes::from(error.to_string())
+        })
+    }
+
+    fn find(route: &str, kind: RouteKind) -> Result<Destination, String> {
+        let entries = vec![
+            RouteEntry::request("hall.join"),
+            RouteEntry::notify("hall.wave"),
+            RouteEntry::request("hall.secret").internal(),
+        ];
+        let found = table(entries).unwrap().find(Route::Name(route.as_bytes()), kind);
+        found.map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_route_is_found_with_and_without_the_kind_of_this_server() {
+        for route in ["hall.join", "gate.hall.join"] {
+            assert_eq!(find(route, RouteKind::Request), Ok(Destination::Here(RouteId(0))));
+        }
+    }
+
+    #[test]
+    fn a_route_of_another_kind_goes_elsewhere() {
+        let elsewhere = Destination::Elsewhere("room".to_owned());
+        assert_eq!(find("room.hall.join", RouteKind::Request), Ok(elsewhere));
+    }
+
+    #[test]
+    fn an_unknown_route_is_named_in_full() {
+        let error = "PIT-404: pitaya/handler: gate.hall.nobody not found";
+        assert_eq!(find("hall.nobody", RouteKind::Request), Err(error.to_owned()));
+        assert_eq!(find("gate.hall.nobody", RouteKind::Notify), Err(error.to_owned()));
+    }
+
+    #[test]
+    fn a_notify_route_is_not_requested_but_a_request_route_may_be_notified() {
+        let error = "PIT-400: tried to request a notify route".to_owned();
+        assert_eq!(find("hall.wave", RouteKind::Request), Err(error));
+        assert_eq!(find("hall.join", RouteKind::Notify), Ok(Destination::Here(RouteId(0))));
+    }
+
+    #[test]
+    fn an_internal_route_looks_to_clients_as_if_it_were_not_there() {
+        let error = "PIT-404: pitaya/handler: gate.hall.secret not found".to_owned();
+        assert_eq!(find("hall.secret", RouteKind::Request), Err(error));
+    }
+
+    #[test]
+    fn a_route_declared_twice_names_both_places() {
+        let error = table(vec![RouteEntry::request("a.b"), RouteEntry::notify("a.b")]).unwrap_err();
+        let text = error.to_string();
+        assert_eq!(text.matches("routes.rs:").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn a_name_of_the_wrong_shape_or_a_reserved_one_is_refused() {
+        for name in ["join", "gate.hall.join", "hall.", "sys.kick", ""] {
+            assert!(table(vec![RouteEntry::request(name)]).is_err(), "{name}");
+        }
+    }
+}

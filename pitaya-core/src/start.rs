@@ -1,0 +1,55 @@
+//! Why a server does not start.
+
+use std::fmt;
+use std::panic::Location;
+
+/// Why a server does not start, and what to do about it.
+///
+/// Its `Debug` is its text too, so that `fn main() -> Result<(), StartError>` prints what a person needs.
+#[derive(Clone, Eq, PartialEq, thiserror::Error)]
+pub enum StartError {
+    /// A route whose name cannot be one.
+    #[error("bad route `{route}`, declared at {place}: {why}")]
+    BadRoute {
+        /// The name.
+        route: String,
+        /// Where it was declared.
+        place: &'static Location<'static>,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The socket cannot be had.
+    #[error("{server} cannot bind {address}: {why}\n  {hint}")]
+    Bind {
+        /// The server's kind.
+        server: String,
+        /// The address it was to listen on.
+        address: String,
+        /// What the system says.
+        why: String,
+        /// What to do about it.
+        hint: &'static str,
+    },
+    /// The route dictionary contradicts itself or is too large.
+    #[error("bad route dictionary: {0}")]
+    Dictionary(String),
+    /// Two routes of one name.
+    #[error("route `{route}` is declared twice: at {first} and at {second}")]
+    DuplicateRoute {
+        /// The name.
+        route: String,
+        /// Where it was declared first.
+        first: &'static Location<'static>,
+        /// Where it was declared again.
+        second: &'static Location<'static>,
+    },
+    /// The runtime itself cannot start.
+    #[error("the runtime cannot start: {0}")]
+    Runtime(String),
+}
+
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

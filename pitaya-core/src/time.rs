@@ -1,0 +1,87 @@
+//! A point in time that the caller chooses, so that a run can be repeated.
+
+use std::fmt;
+use std::ops::{Add, AddAssign};
+use std::time::Duration;
+
+/// Microseconds since a moment that the runtime chose.
+///
+/// `std::time::Instant` cannot be made without reading a clock and cannot be printed; this can,
+/// so a trace reads the same on every machine.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The moment the runtime counts from.
+    pub const ZERO: Self = Self(0);
+
+    /// The moment `micros` microseconds after [`Instant::ZERO`].
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since [`Instant::ZERO`].
+    pub const fn micros(self) -> u64 {
+        self.0
+    }
+
+    /// How long after `earlier` this is; zero if it is not after.
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl Add<Duration> for Instant {
+    type Output = Self;
+
+    /// Saturates: a deadline beyond the end of time is never reached.
+    fn add(self, later: Duration) -> Self {
+        Self(self.0.saturating_add(u64::try_from(later.as_micros()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl AddAssign<Duration> for Instant {
+    fn add_assign(&mut self, later: Duration) {
+        *self = *self + later;
+    }
+}
+
+impl fmt::Display for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, micros) = (self.0 / 1_000_000, self.0 % 1_000_000);
+        let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+        write!(f, "{hours:02}:{minutes:02}:{:02}.{micros:06}", seconds % 60)
+    }
+}
+
+/// The earlier of two deadlines, either of which may not exist.
+pub fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_far_deadline_saturates_instead_of_wrapping() {
+        assert_eq!(Instant::from_micros(5) + Duration::MAX, Instant::from_micros(u64::MAX));
+    }
+
+    #[test]
+    fn time_prints_as_a_clock() {
+        let time = Instant::ZERO + Duration::from_micros(3_723_000_042);
+        assert_eq!(time.to_string(), "01:02:03.000042");
+    }
+
+    #[test]
+    fn the_earlier_deadline_wins_and_a_missing_one_never_does() {
+        let (a, b) = (Some(Instant::from_micros(1)), Some(Instant::from_micros(2)));
+        assert_eq!(earlier(a, b), a);
+        assert_eq!(earlier(None, b), b);
+        assert_eq!(earlier(None, None), None);
+    }
+}
