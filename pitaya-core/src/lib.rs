@@ -1,5 +1,6 @@
 //! Values and time to decisions.
 
+pub mod app;
 mod call;
 mod conn;
 mod counters;
@@ -10,18 +11,23 @@ mod player;
 mod queue;
 mod rng;
 mod routes;
+pub mod session;
 mod start;
 mod time;
 
+pub use app::codec::{Codec, Decode, Encode, Json, Protobuf};
+pub use app::{App, Ctx, FromCall, FromRef, Payload, Routes, State};
 pub use call::{Call, CallKey, Context, Options, Origin, Reply, RouteId};
 pub use conn::{ClientCall, CloseReason, ConnConfig, ConnEvent, Fault, ServerConn, Validator};
 pub use counters::{Counter, Counters};
 pub use limits::{Limit, Limits};
 pub use machine::{Machine, Next};
 pub use outbox::Outbox;
+pub use pitaya_proto::error::Error;
 pub use player::{Command, Event, Player};
 pub use queue::{CallQueue, Ended, Expired, Start, Ticket};
 pub use rng::Rng;
 pub use routes::{Destination, RouteEntry, RouteKind, RouteTable, Visibility};
+pub use session::{Session, SessionData, SessionId, SessionTable};
 pub use start::StartError;
 pub use time::{Instant, earlier};

@@ -255,7 +255,8 @@ mod tests {
             outbox.advance(written);
             let mut slices = [IoSlice::new(&[]); 8];
             let filled = outbox.chunks_vectored(&mut slices);
-            assert_eq!(slices[..filled].concat(), all[written..], "after {written} bytes");
+            let shown: Vec<&[u8]> = slices[..filled].iter().map(|slice| &**slice).collect();
+            assert_eq!(shown.concat(), all[written..], "after {written} bytes");
         }
     }
 

@@ -137,8 +137,7 @@ impl Player {
     ) -> Option<T> {
         match request {
             Some(request) => {
-                let body = self.routes.encode_error(error);
-                self.conn.reply(now, request, true, body, scratch);
+                self.conn.reply(now, request, &self.routes.error_reply(error), scratch);
             }
             None => tracing::debug!(%error, "a notify was refused"),
         }
@@ -177,7 +176,7 @@ impl Player {
     fn handle_reply(&mut self, now: Instant, key: CallKey, reply: Reply, scratch: &mut Scratch) {
         match self.calls.handle_ended(key) {
             Ended::Answers(request) => {
-                self.conn.reply(now, request, reply.is_error, reply.body, scratch);
+                self.conn.reply(now, request, &reply, scratch);
             }
             Ended::Late => self.config.counters.add(Counter::RepliesLate),
             Ended::Nothing => {}
@@ -194,7 +193,7 @@ impl Player {
             Expired::Abandoned(key, ticket) => {
                 self.config.counters.add(Counter::CallsAbandoned);
                 let route = self.routes.name(ticket.route);
-                tracing::error!(route, "a handler reached its hard limit and is dropped");
+                tracing::error!(%route, "a handler reached its hard limit and is dropped");
                 self.abandoned.push(key);
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::panic::Location;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
@@ -10,7 +11,7 @@ use pitaya_proto::error::{self, Error};
 use pitaya_proto::message::Route;
 use pitaya_proto::route::RouteName;
 
-use crate::{Options, RouteId, StartError};
+use crate::{Options, Reply, RouteId, StartError};
 
 /// One route of this server.
 #[derive(Clone, Debug)]
@@ -18,7 +19,7 @@ pub struct RouteEntry {
     /// What a call of it is.
     pub kind: RouteKind,
     /// `service.method`.
-    pub name: String,
+    pub name: Arc<str>,
     /// How its calls run.
     pub options: Options,
     /// Where it was declared, for the error when it was declared twice.
@@ -48,13 +49,13 @@ pub enum Visibility {
 impl RouteEntry {
     /// A route that clients may call and that is answered.
     #[track_caller]
-    pub fn request(name: impl Into<String>) -> Self {
+    pub fn request(name: impl Into<Arc<str>>) -> Self {
         Self::new(name.into(), RouteKind::Request)
     }
 
     /// A route that clients may call and that is not answered.
     #[track_caller]
-    pub fn notify(name: impl Into<String>) -> Self {
+    pub fn notify(name: impl Into<Arc<str>>) -> Self {
         Self::new(name.into(), RouteKind::Notify)
     }
 
@@ -71,7 +72,7 @@ impl RouteEntry {
     }
 
     #[track_caller]
-    fn new(name: String, kind: RouteKind) -> Self {
+    fn new(name: Arc<str>, kind: RouteKind) -> Self {
         let (options, place) = (Options::default(), Location::caller());
         Self { kind, name, options, place, visibility: Visibility::Public }
     }
@@ -115,7 +116,7 @@ impl RouteTable {
             if let Some(&RouteId(first)) = by_name.get(entry.name.as_bytes()) {
                 let (first, second) = (entries[first].place, entry.place);
                 return Err(StartError::DuplicateRoute {
-                    route: entry.name.clone(),
+                    route: entry.name.to_string(),
                     first,
                     second,
                 });
@@ -149,7 +150,7 @@ impl RouteTable {
     }
 
     /// `service.method` of a route.
-    pub fn name(&self, id: RouteId) -> &str {
+    pub fn name(&self, id: RouteId) -> &Arc<str> {
         &self.entry(id).name
     }
 
@@ -158,9 +159,9 @@ impl RouteTable {
         self.by_name.get(name.as_bytes()).copied()
     }
 
-    /// The body of an error reply, in the application's codec.
-    pub fn encode_error(&self, error: &Error) -> Bytes {
-        (self.encode_error)(error)
+    /// An error reply in the application's codec.
+    pub fn error_reply(&self, error: &Error) -> Reply {
+        Reply::error((self.encode_error)(error))
     }
 
     fn check_call(&self, id: RouteId, kind: RouteKind) -> Result<Destination, Error> {
@@ -193,7 +194,7 @@ impl RouteTable {
 
 fn check_name(entry: &RouteEntry) -> Result<(), StartError> {
     let bad = |why: &str| {
-        let (route, why) = (entry.name.clone(), why.to_owned());
+        let (route, why) = (entry.name.to_string(), why.to_owned());
         Err(StartError::BadRoute { route, place: entry.place, why })
     };
     match RouteName::parse(entry.name.as_bytes()) {

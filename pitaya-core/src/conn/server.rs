@@ -13,7 +13,7 @@ use pitaya_proto::zlib::Scratch;
 use crate::conn::heartbeat::Heartbeat;
 use crate::conn::phase::{Phase, Side, Step, step};
 use crate::conn::{CloseReason, ConnConfig};
-use crate::{Counter, Instant, Next, Outbox, earlier};
+use crate::{Counter, Instant, Next, Outbox, Reply, earlier};
 
 /// One connection of a client: it turns bytes into messages and replies into bytes.
 ///
@@ -130,19 +130,18 @@ impl ServerConn {
         }
     }
 
-    /// Queues an answer. `error` marks the body as an error for the client.
+    /// Queues an answer.
     pub fn reply(
         &mut self,
         now: Instant,
         request: NonZeroU64,
-        error: bool,
-        body: Bytes,
+        reply: &Reply,
         scratch: &mut Scratch,
     ) {
         if self.is_sending() {
             self.config.counters.add(Counter::RepliesSent);
-            let id = request.get();
-            self.send(now, &body, scratch, |body| Message::Response { id, error, body });
+            let (id, error) = (request.get(), reply.is_error);
+            self.send(now, &reply.body, scratch, |body| Message::Response { id, error, body });
         }
     }
 

@@ -1,0 +1,131 @@
+//! How values become bytes: the codec belongs to the application and is named in the handshake.
+
+use std::any::Any;
+
+use bytes::Bytes;
+use pitaya_proto::error::{self, Error};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A way to write values, by the name that clients are told.
+///
+/// An application brings its own by implementing this, [`Decode`] and [`Encode`].
+pub trait Codec: Send + Sync + 'static {
+    /// The name in the handshake.
+    const NAME: &'static str;
+
+    /// The body of an error reply. Clients of this codec have to understand it.
+    fn encode_error(error: &Error) -> Bytes;
+}
+
+/// A codec that reads `T`.
+#[diagnostic::on_unimplemented(
+    message = "the codec `{Self}` cannot read a `{T}`",
+    note = "a payload of `Json` derives `serde::Deserialize`, one of `Protobuf` derives `prost::Message`"
+)]
+pub trait Decode<T>: Codec {
+    /// Reads a body.
+    ///
+    /// # Errors
+    ///
+    /// PIT-400 with a text for the caller.
+    fn decode(body: &[u8]) -> Result<T, Error>;
+}
+
+/// A codec that writes `T`.
+#[diagnostic::on_unimplemented(
+    message = "the codec `{Self}` cannot write a `{T}`",
+    note = "a value for `Json` derives `serde::Serialize`, one for `Protobuf` derives `prost::Message`"
+)]
+pub trait Encode<T>: Codec {
+    /// Writes a body.
+    ///
+    /// # Errors
+    ///
+    /// A value that cannot be written.
+    fn encode(value: &T) -> Result<Bytes, Error>;
+}
+
+/// JSON, as Pitaya's `json` serializer; the default.
+#[derive(Clone, Copy, Debug)]
+pub struct Json;
+
+/// Protocol buffers, as Pitaya's `protobuf` serializer.
+#[derive(Clone, Copy, Debug)]
+pub struct Protobuf;
+
+impl Codec for Json {
+    const NAME: &'static str = "json";
+
+    fn encode_error(error: &Error) -> Bytes {
+        let mut body = Vec::new();
+        error.to_json(&mut body);
+        body.into()
+    }
+}
+
+impl<T: DeserializeOwned> Decode<T> for Json {
+    fn decode(body: &[u8]) -> Result<T, Error> {
+        if body.is_empty() {
+            return Err(error::JSON_EMPTY.into());
+        }
+        serde_json::from_slice(body).map_err(|why| Error::bad_request(why.to_string()))
+    }
+}
+
+impl<T: Serialize> Encode<T> for Json {
+    fn encode(value: &T) -> Result<Bytes, Error> {
+        let body = serde_json::to_vec(value).map_err(|why| Error::unknown(why.to_string()))?;
+        Ok(body.into())
+    }
+}
+
+impl Codec for Protobuf {
+    const NAME: &'static str = "protobuf";
+
+    fn encode_error(error: &Error) -> Bytes {
+        let mut body = Vec::new();
+        error.to_protobuf(&mut body);
+        body.into()
+    }
+}
+
+impl<T: prost::Message + Default> Decode<T> for Protobuf {
+    fn decode(body: &[u8]) -> Result<T, Error> {
+        T::decode(body).map_err(|why| Error::bad_request(why.to_string()))
+    }
+}
+
+impl<T: prost::Message> Encode<T> for Protobuf {
+    fn encode(value: &T) -> Result<Bytes, Error> {
+        Ok(value.encode_to_vec().into())
+    }
+}
+
+/// Writes a value with the codec, but for [`Bytes`], which are sent as they are.
+pub(crate) fn encode<C: Encode<T>, T: 'static>(value: &T) -> Result<Bytes, Error> {
+    match (value as &dyn Any).downcast_ref::<Bytes>() {
+        Some(raw) => Ok(raw.clone()),
+        None => C::encode(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raw_bytes_pass_every_codec_unchanged() {
+        let raw = Bytes::from_static(b"\x00raw");
+        assert_eq!(encode::<Json, _>(&raw), Ok(raw.clone()));
+        assert_eq!(encode::<Protobuf, _>(&raw), Ok(raw));
+    }
+
+    #[test]
+    fn an_argument_that_is_no_json_is_a_bad_request() {
+        let empty: Result<u32, _> = Json::decode(b"");
+        assert_eq!(empty, Err(Error::bad_request("unexpected end of JSON input")));
+        let wrong: Result<u32, _> = Json::decode(b"{}");
+        assert_eq!(wrong.unwrap_err().code, "PIT-400");
+    }
+}

@@ -1,0 +1,62 @@
+//! What an application wants to be asked and told about its sessions.
+
+use std::sync::Arc;
+
+use pitaya_proto::error::Error;
+
+use crate::CloseReason;
+use crate::session::{HostFuture, SessionHandle};
+
+/// The hooks of an application, in the order of their addition.
+#[derive(Default)]
+pub struct Hooks {
+    bind: Vec<Box<OnBind>>,
+    close: Vec<Box<OnClose>>,
+}
+
+type OnBind = dyn Fn(SessionHandle, Arc<str>) -> HostFuture<Result<(), Error>> + Send + Sync;
+type OnClose = dyn Fn(SessionHandle, CloseReason) -> HostFuture<()> + Send + Sync;
+
+impl Hooks {
+    pub(crate) fn on_bind<F, Fut>(&mut self, hook: F)
+    where
+        F: Fn(SessionHandle, Arc<str>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Error>> + Send + 'static,
+    {
+        self.bind.push(Box::new(move |session, uid| Box::pin(hook(session, uid))));
+    }
+
+    pub(crate) fn on_close<F, Fut>(&mut self, hook: F)
+    where
+        F: Fn(SessionHandle, CloseReason) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.close.push(Box::new(move |session, reason| Box::pin(hook(session, reason))));
+    }
+
+    /// Asks every bind hook, one after another.
+    ///
+    /// # Errors
+    ///
+    /// What the first of them says that refuses.
+    pub async fn bind(&self, session: &SessionHandle, uid: &Arc<str>) -> Result<(), Error> {
+        for hook in &self.bind {
+            hook(session.clone(), Arc::clone(uid)).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells every close hook; the futures are theirs, to be run one after another.
+    pub fn closed(&self, session: &SessionHandle, reason: &CloseReason) -> Vec<HostFuture<()>> {
+        self.close.iter().map(|hook| hook(session.clone(), reason.clone())).collect()
+    }
+}
+
+impl std::fmt::Debug for Hooks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hooks")
+            .field("bind", &self.bind.len())
+            .field("close", &self.close.len())
+            .finish()
+    }
+}

@@ -1,0 +1,228 @@
+//! All sessions of one server, and which of them is whose.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pitaya_proto::error::{self, Error};
+
+use crate::SessionId;
+
+/// The sessions of one server, apart from their connections, with the index of user ids.
+///
+/// `A` is the address of a session: whatever the owner needs to reach it. A user id belongs to the session
+/// that bound it last: the newest login wins.
+#[derive(Debug)]
+pub struct SessionTable<A> {
+    sessions: BTreeMap<SessionId, Entry<A>>,
+    by_uid: BTreeMap<Arc<str>, (SessionId, Epoch)>,
+    opened: u64,
+    epochs: Epoch,
+    uid_bytes_max: usize,
+}
+
+#[derive(Debug)]
+struct Entry<A> {
+    address: A,
+    login: Login,
+}
+
+#[derive(Debug)]
+enum Login {
+    Binding,
+    Bound(Arc<str>, Epoch),
+    Unbound,
+}
+
+/// Counts the binds of a server: of two sessions with one user id, the one of the higher epoch has it.
+type Epoch = u64;
+
+/// A bind that has begun and must be finished or cancelled.
+#[derive(Debug, Eq, PartialEq)]
+#[must_use = "a bind that is neither finished nor cancelled keeps its session from ever being bound"]
+pub struct Binding {
+    session: SessionId,
+    uid: Arc<str>,
+}
+
+impl Binding {
+    /// The user id to be bound.
+    pub fn uid(&self) -> &Arc<str> {
+        &self.uid
+    }
+}
+
+impl<A: Clone> SessionTable<A> {
+    /// No sessions yet. A user id has at most `uid_bytes_max` bytes.
+    pub fn new(uid_bytes_max: usize) -> Self {
+        let (sessions, by_uid) = (BTreeMap::new(), BTreeMap::new());
+        Self { sessions, by_uid, opened: 0, epochs: 0, uid_bytes_max }
+    }
+
+    /// Begins a session that is reached at `address`.
+    pub fn open(&mut self, address: A) -> SessionId {
+        self.opened += 1;
+        let id = SessionId(self.opened);
+        self.sessions.insert(id, Entry { address, login: Login::Unbound });
+        id
+    }
+
+    /// Where a session is reached.
+    pub fn address(&self, id: SessionId) -> Option<&A> {
+        self.sessions.get(&id).map(|entry| &entry.address)
+    }
+
+    /// The session is reached elsewhere from now on. Whether there is such a session.
+    pub fn attach(&mut self, id: SessionId, address: A) -> bool {
+        self.sessions.get_mut(&id).map(|entry| entry.address = address).is_some()
+    }
+
+    /// The user id of a session.
+    pub fn uid(&self, id: SessionId) -> Option<&Arc<str>> {
+        match &self.sessions.get(&id)?.login {
+            Login::Bound(uid, _) => Some(uid),
+            Login::Binding | Login::Unbound => None,
+        }
+    }
+
+    /// The session of a user id.
+    pub fn by_uid(&self, uid: &str) -> Option<SessionId> {
+        self.by_uid.get(uid).map(|(id, _)| *id)
+    }
+
+    /// Begins to bind a session to a user id; what the application has to say comes between this and
+    /// [`finish_bind`](Self::finish_bind).
+    ///
+    /// # Errors
+    ///
+    /// A user id that is empty, too long or has control characters; a session that is bound, or is being
+    /// bound, or is gone.
+    pub fn begin_bind(&mut self, session: SessionId, uid: &str) -> Result<Binding, Error> {
+        if uid.is_empty() || uid.len() > self.uid_bytes_max || uid.contains(char::is_control) {
+            return Err(error::UID_ILLEGAL.into());
+        }
+        let entry = self.sessions.get_mut(&session).ok_or(error::SESSION_CLOSED)?;
+        match entry.login {
+            Login::Unbound => entry.login = Login::Binding,
+            Login::Binding | Login::Bound(..) => return Err(error::SESSION_ALREADY_BOUND.into()),
+        }
+        Ok(Binding { session, uid: uid.into() })
+    }
+
+    /// Binds the session; gives the one that had the user id before, which has to be kicked.
+    ///
+    /// # Errors
+    ///
+    /// The session closed meanwhile; nothing has changed then.
+    pub fn finish_bind(&mut self, binding: Binding) -> Result<Option<(SessionId, A)>, Error> {
+        let Binding { session, uid } = binding;
+        let entry = self.sessions.get_mut(&session).ok_or(error::SESSION_CLOSED)?;
+        self.epochs += 1;
+        entry.login = Login::Bound(Arc::clone(&uid), self.epochs);
+        let replaced = self.by_uid.insert(uid, (session, self.epochs));
+        Ok(replaced.and_then(|(id, _)| Some((id, self.address(id)?.clone()))))
+    }
+
+    /// Gives up a bind that the application refused.
+    pub fn cancel_bind(&mut self, binding: Binding) {
+        if let Some(entry) = self.sessions.get_mut(&binding.session) {
+            entry.login = Login::Unbound;
+        }
+    }
+
+    /// Ends a session. Whether it was there: the first caller may say that it closed, no other.
+    pub fn close(&mut self, id: SessionId) -> bool {
+        let Some(entry) = self.sessions.remove(&id) else { return false };
+        if let Login::Bound(uid, epoch) = entry.login {
+            // A newer login has the id already; closing the older one must not take it away.
+            if self.by_uid.get(&uid).is_some_and(|(_, current)| *current == epoch) {
+                self.by_uid.remove(&uid);
+            }
+        }
+        true
+    }
+
+    /// How many sessions there are.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// How many user ids are bound.
+    pub fn uids(&self) -> usize {
+        self.by_uid.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bind(table: &mut SessionTable<u8>, id: SessionId, uid: &str) -> Option<(SessionId, u8)> {
+        let binding = table.begin_bind(id, uid).unwrap();
+        table.finish_bind(binding).unwrap()
+    }
+
+    #[test]
+    fn the_newest_login_has_the_user_id_and_the_older_one_is_named() {
+        let mut table = SessionTable::new(128);
+        let (old, new) = (table.open(1), table.open(2));
+        assert_eq!(bind(&mut table, old, "ann"), None);
+        assert_eq!(bind(&mut table, new, "ann"), Some((old, 1)));
+        assert_eq!(table.by_uid("ann"), Some(new));
+    }
+
+    #[test]
+    fn closing_the_older_session_leaves_the_user_id_with_the_newer() {
+        let mut table = SessionTable::new(128);
+        let (old, new) = (table.open(1), table.open(2));
+        bind(&mut table, old, "ann");
+        bind(&mut table, new, "ann");
+        assert!(table.close(old));
+        assert_eq!(table.by_uid("ann"), Some(new));
+        assert!(table.close(new));
+        assert_eq!((table.by_uid("ann"), table.uids()), (None, 0));
+    }
+
+    #[test]
+    fn a_session_closes_once() {
+        let mut table = SessionTable::new(128);
+        let id = table.open(1);
+        assert_eq!((table.close(id), table.close(id)), (true, false));
+    }
+
+    #[test]
+    fn a_session_is_bound_once_and_not_twice_at_a_time() {
+        let mut table = SessionTable::new(128);
+        let id = table.open(1);
+        let first = table.begin_bind(id, "ann").unwrap();
+        let refused = Err(Error::from(error::SESSION_ALREADY_BOUND));
+        assert_eq!(table.begin_bind(id, "bob"), refused);
+        table.cancel_bind(first);
+        bind(&mut table, id, "bob");
+        assert_eq!(table.begin_bind(id, "bob"), refused);
+        assert_eq!(table.uid(id).map(|uid| &**uid), Some("bob"));
+    }
+
+    #[test]
+    fn a_bind_that_outlives_its_session_changes_nothing() {
+        let mut table = SessionTable::new(128);
+        let id = table.open(1);
+        let binding = table.begin_bind(id, "ann").unwrap();
+        table.close(id);
+        assert_eq!(table.finish_bind(binding), Err(error::SESSION_CLOSED.into()));
+        assert_eq!((table.by_uid("ann"), table.len()), (None, 0));
+    }
+
+    #[test]
+    fn illegal_user_ids_are_refused() {
+        let mut table = SessionTable::new(4);
+        let id = table.open(1);
+        for uid in ["", "12345", "a\n"] {
+            assert_eq!(table.begin_bind(id, uid), Err(error::UID_ILLEGAL.into()), "{uid:?}");
+        }
+    }
+}
