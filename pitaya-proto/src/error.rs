@@ -159,3 +159,61 @@ fn into_text(value: Value) -> String {
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(error: &Error) -> String {
+        let mut out = Vec::new();
+        error.to_json(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn json_has_both_keys_and_sorted_metadata() {
+        assert_eq!(json(&Error::new("", "")), r#"{"code":"","msg":""}"#);
+        let error = Error::new("PIT-433", "<test>").with_metadata("b", "&").with_metadata("a", "");
+        let expected =
+            r#"{"code":"PIT-433","msg":"\u003ctest\u003e","metadata":{"a":"","b":"\u0026"}}"#;
+        assert_eq!(json(&error), expected);
+    }
+
+    #[test]
+    fn errors_come_out_as_they_went_in() {
+        let error = Error::request_timeout("room.join", Duration::from_millis(1500));
+        assert_eq!(error.to_string(), "PIT-408: request timeout");
+        assert_eq!(error.metadata["timeout"], "1.5s");
+        assert_eq!(error.metadata["route"], "room.join");
+        assert_eq!(Error::from_json(json(&error).as_bytes()), error);
+        let mut out = Vec::new();
+        error.to_protobuf(&mut out);
+        assert_eq!(Error::from_protobuf(&out), error);
+    }
+
+    #[test]
+    fn whatever_an_error_response_holds_is_an_error() {
+        for (body, expected) in [
+            ("", "PIT-000: "),
+            ("oops", "PIT-000: oops"),
+            ("{}", "PIT-000: "),
+            ("[1]", "PIT-000: [1]"),
+            (r#"{"code":"X-1"}"#, "X-1: "),
+            (r#"{"code":null,"msg":{"a":1},"metadata":[]}"#, r#"PIT-000: {"a":1}"#),
+        ] {
+            assert_eq!(Error::from_json(body.as_bytes()).to_string(), expected);
+        }
+        let error = Error::from_json(br#"{"code":"X-1","msg":"m","metadata":{"a":1}}"#);
+        assert_eq!(error, Error::new("X-1", "m").with_metadata("a", "1"));
+        assert_eq!(Error::from_json(b"\xff").msg, "\u{fffd}");
+        assert_eq!(Error::from_protobuf(b"oops").to_string(), "PIT-000: oops");
+        assert_eq!(Error::from_protobuf(b""), Error::unknown(""));
+    }
+
+    #[test]
+    fn a_handler_is_missed_by_its_full_route() {
+        let error = Error::handler_not_found("connector.testsvc.nonexistenthandler");
+        let text = "pitaya/handler: connector.testsvc.nonexistenthandler not found";
+        assert_eq!(error, Error::new("PIT-404", text));
+    }
+}

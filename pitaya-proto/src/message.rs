@@ -245,19 +245,30 @@ pub enum EncodeError {
 /// The longest name of a route.
 pub const ROUTE_BYTES_MAX: usize = u8::MAX as usize;
 
+/// Few connections live for more than 16,383 requests, so two bytes are the common case.
 #[inline]
 fn decode_id(bytes: &[u8]) -> Result<(u64, &[u8]), MessageError> {
-    let (mut id, mut shift, mut rest) = (0, 0, bytes);
-    while let Some((&byte, after)) = rest.split_first() {
+    match bytes {
+        [byte @ ..0x80, rest @ ..] => Ok((u64::from(*byte), rest)),
+        [low, high @ ..0x80, rest @ ..] => {
+            Ok((u64::from(low & 0x7f) | u64::from(*high) << 7, rest))
+        }
+        _ => decode_long_id(bytes),
+    }
+}
+
+fn decode_long_id(mut bytes: &[u8]) -> Result<(u64, &[u8]), MessageError> {
+    let (mut id, mut shift) = (0, 0);
+    while let Some((&byte, rest)) = bytes.split_first() {
         // Nine groups make 63 bits, so the tenth has one left.
         if shift == ID_LAST_SHIFT && byte > 1 {
             return Err(MessageError::Id);
         }
         id |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
-            return Ok((id, after));
+            return Ok((id, rest));
         }
-        (shift, rest) = (shift + 7, after);
+        (shift, bytes) = (shift + 7, rest);
     }
     Err(MessageError::Id)
 }
@@ -404,11 +415,16 @@ mod tests {
             && !matches!(message, Message::Response { id: 0, .. })
     }
 
+    /// Of every length, none of them zero.
+    fn ids() -> impl Strategy<Value = u64> {
+        (any::<u64>(), 0..64_u32).prop_map(|(id, bits)| (id >> bits).max(1))
+    }
+
     proptest! {
         #[test]
         fn messages_come_out_as_they_went_in(
             kind in 0..4,
-            id in any::<u64>().prop_flat_map(|id| (0..64).prop_map(move |bits| (id >> bits).max(1))),
+            id in ids(),
             (code, zlib, error) in any::<(Option<u16>, bool, bool)>(),
             name in prop::collection::vec(any::<u8>(), 0..=255),
             body in prop::collection::vec(any::<u8>(), 0..60),

@@ -54,8 +54,8 @@ pub fn decode<'a>(
 ) -> Result<Option<Packet<'a>>, PacketError> {
     let Some(&first) = input.first() else { return Ok(None) };
     let kind = PacketKind::decode(first)?;
-    let Some((&[_, high, middle, low], rest)) = input.split_first_chunk() else { return Ok(None) };
-    let body_bytes = u32::from_be_bytes([0, high, middle, low]) as usize;
+    let Some((header, rest)) = input.split_first_chunk() else { return Ok(None) };
+    let body_bytes = u32::from_be_bytes(*header) as usize & BODY_BYTES_MAX;
     if body_bytes > body_bytes_max {
         return Err(PacketError::TooLarge { body_bytes, body_bytes_max });
     }
@@ -230,6 +230,8 @@ mod tests {
         });
     }
 
+    type Packets = Vec<(PacketKind, Vec<u8>)>;
+
     fn kinds() -> impl Strategy<Value = PacketKind> {
         prop::sample::select(vec![
             PacketKind::Handshake,
@@ -240,25 +242,25 @@ mod tests {
         ])
     }
 
-    fn packets() -> impl Strategy<Value = Vec<(PacketKind, Vec<u8>)>> {
+    fn packets() -> impl Strategy<Value = Packets> {
         prop::collection::vec((kinds(), prop::collection::vec(any::<u8>(), 0..40)), 0..6)
     }
 
-    /// Packets, the error if any, and the bytes left, fed in pieces of the given lengths.
-    fn fed(stream: &[u8], pieces: &[usize]) -> (Vec<(PacketKind, Vec<u8>)>, String, Vec<u8>) {
+    /// Packets, how they end and the bytes left, fed in pieces of the given lengths.
+    fn fed(stream: &[u8], pieces: &[usize]) -> (Packets, Result<(), PacketError>, Vec<u8>) {
         let (mut held, mut found) = (Vec::new(), Vec::new());
         let (mut stream, mut pieces) = (stream, pieces.iter().cycle());
         loop {
             let mut input = &held[..];
             while let Some(packet) = match decode(&mut input, 32) {
                 Ok(packet) => packet,
-                Err(error) => return (found, error.to_string(), Vec::new()),
+                Err(error) => return (found, Err(error), Vec::new()),
             } {
                 found.push((packet.kind, packet.body.to_vec()));
             }
             held = input.to_vec();
             if stream.is_empty() {
-                return (found, String::new(), held);
+                return (found, Ok(()), held);
             }
             let piece = pieces.next().map_or(stream.len(), |bytes| stream.len().min(*bytes));
             held.extend_from_slice(&stream[..piece]);

@@ -112,3 +112,137 @@ fn grow_towards(out: &mut Vec<u8>, bytes_max: usize) {
 
 /// Room for a usual message without growing.
 const INFLATED_BYTES_GUESS: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_backend_is_zlib_rs() {
+        // Any dependency can switch the backend for all; the others shrink this one further.
+        let mut out = [0; 2048];
+        let config = zlib_rs::DeflateConfig { level: 6, ..zlib_rs::DeflateConfig::default() };
+        let (expected, code) = zlib_rs::compress_slice(&mut out, &json(), config);
+        assert_eq!(code, zlib_rs::ReturnCode::Ok);
+        assert_eq!(Scratch::with_level(6).deflate(&json()), Some(&*expected));
+    }
+
+    #[test]
+    fn only_what_gets_shorter_is_deflated() {
+        let mut scratch = Scratch::new();
+        assert_eq!(scratch.deflate(b""), None);
+        assert_eq!(scratch.deflate(b"a"), None);
+        assert_eq!(scratch.deflate(b"nothing here repeats"), None);
+        let long = [b'a'; 1000];
+        assert!(scratch.deflate(&long).is_some_and(|zlib| zlib.len() < 30));
+        assert_eq!(Scratch::with_level(0).deflate(&long), None);
+    }
+
+    #[test]
+    fn a_stream_of_exactly_the_limit_is_taken() {
+        let mut scratch = Scratch::new();
+        for bytes in [1, 100, 1023, 1024, 1025, 4096, 65_536] {
+            let plain = vec![b'x'; bytes];
+            let zlib = Scratch::deflated(&plain);
+            assert_eq!(scratch.inflate(&zlib, bytes), Ok(&plain[..]));
+            assert_eq!(scratch.inflate(&zlib, usize::MAX), Ok(&plain[..]));
+            assert_eq!(scratch.inflate(&zlib, bytes - 1), Err(InflateError::TooLarge));
+        }
+    }
+
+    #[test]
+    fn a_bomb_never_holds_more_than_its_limit() {
+        let bomb = Scratch::deflated(&vec![0; 16 << 20]);
+        assert!(bomb.len() < 1 << 20);
+        for bytes_max in [0, 1, 1000, 5000, 65_536, 100_000] {
+            let mut scratch = Scratch::new();
+            assert_eq!(scratch.inflate(&bomb, bytes_max), Err(InflateError::TooLarge));
+            assert!(scratch.out.capacity() <= bytes_max + 1);
+        }
+    }
+
+    #[test]
+    fn growing_never_holds_twice_the_limit() {
+        for bytes_max in (1024..20_000).step_by(7) {
+            let mut out = vec![0; INFLATED_BYTES_GUESS];
+            while out.len() < bytes_max {
+                let before = out.len();
+                grow_towards(&mut out, bytes_max);
+                assert!(before < out.len() && before + out.len() <= 2 * bytes_max);
+            }
+        }
+    }
+
+    #[test]
+    fn bytes_after_the_stream_are_ignored() {
+        let zlib = [Scratch::deflated(b"hello"), vec![1, 2, 3]].concat();
+        assert_eq!(Scratch::new().inflate(&zlib, 10), Ok(&b"hello"[..]));
+    }
+
+    #[test]
+    fn what_is_no_whole_stream_is_refused() {
+        let mut scratch = Scratch::new();
+        let zlib = Scratch::deflated(b"hello");
+        for end in 0..zlib.len() {
+            assert_eq!(scratch.inflate(&zlib[..end], 10), Err(InflateError::Truncated));
+        }
+        let mut damaged = zlib.clone();
+        *damaged.last_mut().unwrap() ^= 1;
+        let gzip = b"\x1f\x8b\x08\0\0\0\0\0\0\x03";
+        let preset = b"\x78\xbb\0\0\0\x01\x03\0\0\0\0\x01";
+        for bytes in [&damaged[..], &[1, 2, 3], gzip, preset] {
+            assert_eq!(scratch.inflate(bytes, 10), Err(InflateError::Malformed));
+        }
+        assert_eq!(scratch.inflate(&zlib, 10), Ok(&b"hello"[..]));
+    }
+
+    impl Scratch {
+        /// Deflated also when that is longer.
+        fn deflated(plain: &[u8]) -> Vec<u8> {
+            let mut out = Vec::with_capacity(plain.len() + 64);
+            let mut compress = Compress::new(Compression::new(1), true);
+            compress.compress_vec(plain, &mut out, FlushCompress::Finish).unwrap();
+            out
+        }
+    }
+
+    fn json() -> Vec<u8> {
+        let players = (0..40).map(|player| {
+            format!(
+                r#"{{"id":{player},"x":{},"y":{}}}"#,
+                player * 7919 % 997,
+                player * 104_729 % 331
+            )
+        });
+        players.collect::<String>().into_bytes()
+    }
+
+    proptest! {
+        #[test]
+        fn bodies_come_out_as_they_went_in(
+            pieces in prop::collection::vec((any::<u8>(), 1..200_usize), 0..60),
+        ) {
+            let plain: Vec<u8> =
+                pieces.iter().flat_map(|(byte, times)| vec![*byte; *times]).collect();
+            let mut scratch = Scratch::new();
+            if let Some(zlib) = scratch.deflate(&plain).map(<[u8]>::to_vec) {
+                prop_assert!(zlib.len() < plain.len());
+                prop_assert_eq!(scratch.inflate(&zlib, plain.len()), Ok(&plain[..]));
+            }
+        }
+
+        #[test]
+        fn bytes_from_outside_inflate_to_the_limit_at_most(
+            bytes in prop::collection::vec(any::<u8>(), 0..64),
+            bytes_max in 0..100_usize,
+        ) {
+            let zlib = [&[0x78, 0x9c][..], &bytes].concat();
+            let mut scratch = Scratch::new();
+            if let Ok(plain) = scratch.inflate(&zlib, bytes_max) {
+                prop_assert!(plain.len() <= bytes_max);
+            }
+        }
+    }
+}

@@ -245,3 +245,142 @@ impl<'de> Deserialize<'de> for Fields<'de> {
         deserializer.deserialize_map(Entries)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a case expects: inflates, reads route codes; or the refusal.
+    type Verdict = Result<(bool, bool), HandshakeError>;
+
+    const CLIENTS: [(&str, &str, Verdict); 9] = [
+        (
+            "go",
+            r#"{"sys":{"platform":"mac","libVersion":"0.3.5-release","clientBuildNumber":"20","clientVersion":"2.1"},"user":{"age":30}}"#,
+            Ok((true, true)),
+        ),
+        (
+            "repl",
+            r#"{"sys":{"platform":"repl","libVersion":"0.3.5-release","clientBuildNumber":"20","clientVersion":"1.0.0"},"user":{"client":"repl"}}"#,
+            Ok((true, true)),
+        ),
+        (
+            "pitaya-cli",
+            r#"{"sys":{"platform":"mac","libVersion":"0.3.5-release","clientBuildNumber":"20","clientVersion":"1.0.0"},"user":{"age":30}}"#,
+            Ok((true, true)),
+        ),
+        (
+            "libpitaya",
+            r#"{"sys":{"platform":"desktop","libVersion":"4.6.2-","clientBuildNumber":"1","clientVersion":"0.1"}}"#,
+            Ok((true, false)),
+        ),
+        (
+            "unity",
+            r#"{"sys":{"platform":"android","libVersion":"4.6.2-","clientBuildNumber":"77","clientVersion":"1.4"},"user":{"opts":[1,2]}}"#,
+            Ok((true, false)),
+        ),
+        (
+            "starx",
+            r#"{"sys":{"type":"js-websocket","version":"0.0.1","rsa":{}}}"#,
+            Ok((false, true)),
+        ),
+        (
+            "starx with a user",
+            r#"{"sys":{"type":"js-websocket","version":"0.0.1","rsa":{}},"user":{}}"#,
+            Ok((false, true)),
+        ),
+        (
+            "cocos",
+            r#"{"sys":{"type":"pitaya_cocos","version":"1.0.0","rsa":{}},"user":{}}"#,
+            Ok((false, false)),
+        ),
+        (
+            "ours",
+            r#"{"sys":{"platform":"linux","libVersion":"0.1.0-pitaya-rust"},"user":null}"#,
+            Ok((true, true)),
+        ),
+    ];
+
+    const OTHERS: [(&str, &str, Verdict); 16] = [
+        ("null", "null", Ok((false, false))),
+        ("nothing", " {} ", Ok((false, false))),
+        ("nulls", r#"{"sys":{"platform":null},"user":null}"#, Ok((false, false))),
+        ("unknown keys", r#"{"v":[{"a":1}],"sys":{"x":1},"":0}"#, Ok((false, false))),
+        ("a type of another type", r#"{"sys":{"type":7,"version":[]}}"#, Ok((false, false))),
+        ("no bytes", "", Err(HandshakeError::Malformed)),
+        ("half", r#"{"sys":{"#, Err(HandshakeError::Malformed)),
+        ("bytes behind", "{} {}", Err(HandshakeError::Malformed)),
+        ("an array", "[]", Err(HandshakeError::WrongType("handshake"))),
+        ("a text as sys", r#"{"sys":"x"}"#, Err(HandshakeError::WrongType("sys"))),
+        (
+            "a number as version",
+            r#"{"sys":{"clientVersion":1}}"#,
+            Err(HandshakeError::WrongType("clientVersion")),
+        ),
+        ("an array as user", r#"{"user":[]}"#, Err(HandshakeError::WrongType("user"))),
+        ("sys twice", r#"{"sys":{},"sys":{}}"#, Err(HandshakeError::DuplicateKey)),
+        ("a key of sys twice", r#"{"sys":{"x":1,"X":2}}"#, Err(HandshakeError::DuplicateKey)),
+        ("another case of sys", r#"{"Sys":{}}"#, Err(HandshakeError::KeyCase("sys"))),
+        (
+            "another case in sys",
+            r#"{"sys":{"libversion":"1"}}"#,
+            Err(HandshakeError::KeyCase("libVersion")),
+        ),
+    ];
+
+    #[test]
+    fn every_known_client_is_taken_and_every_odd_one_judged() {
+        for (name, json, verdict) in CLIENTS.into_iter().chain(OTHERS) {
+            let parsed = parse(json);
+            let found = parsed.map(|client| (client.inflates(), client.reads_route_codes()));
+            assert_eq!(found, verdict, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_value_has_its_place() {
+        let client = parse(CLIENTS[0].1).unwrap();
+        assert_eq!(client.platform, "mac");
+        assert_eq!(client.lib_version, "0.3.5-release");
+        assert_eq!(client.client_build_number, "20");
+        assert_eq!(client.client_version, "2.1");
+        assert_eq!(client.user.unwrap()["age"], 30);
+        let client = parse(CLIENTS[5].1).unwrap();
+        assert_eq!((&*client.kind, &*client.version), ("js-websocket", "0.0.1"));
+        assert_eq!(client.user, None);
+    }
+
+    #[test]
+    fn what_was_taken_is_taken_again_after_encoding() {
+        for (name, json, verdict) in CLIENTS.into_iter().chain(OTHERS) {
+            if verdict.is_ok() {
+                let client = parse(json).unwrap();
+                let mut out = Vec::new();
+                client.encode(&mut out);
+                assert_eq!(parse(str::from_utf8(&out).unwrap()), Ok(client), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn more_than_a_stranger_may_send_is_refused() {
+        let nested = |depth| format!(r#"{{"user":{}}}"#, "[".repeat(depth) + &"]".repeat(depth));
+        assert_eq!(parse(&nested(64)), Err(HandshakeError::TooDeep));
+        assert_eq!(parse(&nested(63)), Err(HandshakeError::WrongType("user")));
+        assert_eq!(parse(&"[".repeat(4096)), Err(HandshakeError::TooDeep));
+        assert_eq!(parse(&" ".repeat(4097)), Err(HandshakeError::TooLarge));
+        let keys = |count| {
+            let keys: Vec<_> = (1..count).map(|key| format!(r#""{key}":0"#)).collect();
+            format!(r#"{{"user":{{{}}}}}"#, keys.join(","))
+        };
+        assert_eq!(parse(&keys(65)), Err(HandshakeError::TooManyKeys));
+        assert_eq!(parse(&keys(64)).unwrap().user.unwrap().len(), 63);
+        let text = r#"{"user":{"a":"[[::\"::[[\\"}}"#;
+        let limits = HandshakeLimits { depth_max: 2, keys_max: 2, ..HandshakeLimits::default() };
+        assert!(HandshakeRequest::parse(text.as_bytes(), &limits).is_ok());
+    }
+
+    fn parse(json: &str) -> Result<HandshakeRequest, HandshakeError> {
+        HandshakeRequest::parse(json.as_bytes(), &HandshakeLimits::default())
+    }
+}

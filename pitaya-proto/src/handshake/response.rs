@@ -134,3 +134,121 @@ struct Sys {
 }
 
 const GO_READ_BYTES: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::HANDSHAKE_RESPONSE_BYTES_MAX;
+
+    #[test]
+    fn the_json_is_byte_for_byte_that_of_go() {
+        let expected = r#"{"code":200,"sys":{"dict":{},"heartbeat":30,"serializer":"json"}}"#;
+        assert_eq!(json(&response()), expected);
+        let entries = [("room.join", 3), ("a\"b", 1)];
+        let dictionary = Dictionary::new(entries).unwrap();
+        let refused = HandshakeResponse { code: 400, dictionary, ..response() };
+        let expected = r#"{"code":400,"sys":{"dict":{"a\"b":1,"room.join":3},"heartbeat":30,"serializer":"json"}}"#;
+        assert_eq!(json(&refused), expected);
+    }
+
+    #[test]
+    fn a_heartbeat_is_whole_seconds_and_at_least_one() {
+        for (millis, written) in [(0, ":1,"), (1, ":1,"), (1000, ":1,"), (1500, ":2,")] {
+            let heartbeat = Duration::from_millis(millis);
+            assert!(json(&HandshakeResponse { heartbeat, ..response() }).contains(written));
+        }
+    }
+
+    #[test]
+    fn no_packet_fills_the_last_read_of_a_go_client() {
+        let mut padded = 0;
+        for name_bytes in 900..3200 {
+            let response = HandshakeResponse { serializer: "s".repeat(name_bytes), ..response() };
+            let mut out = vec![0; 7];
+            response.encode_packet(&mut out).unwrap();
+            let packet = packet::decode(&mut &out[7..], 4096).unwrap().unwrap();
+            assert_ne!((HEADER_BYTES + packet.body.len()) % 1024, 0);
+            assert_eq!(parse(packet.body), Ok(response));
+            padded += usize::from(packet.body.ends_with(b" "));
+        }
+        assert_eq!(padded, 3);
+    }
+
+    #[test]
+    fn a_dictionary_that_fits_no_packet_is_refused() {
+        let routes = (0..=u16::MAX).map(|code| (format!("{code:0>255}"), code));
+        let dictionary = Dictionary::new(routes).unwrap();
+        let mut out = vec![7];
+        let refused = HandshakeResponse { dictionary, ..response() }.encode_packet(&mut out);
+        assert!(refused.is_err());
+        assert_eq!(out, [7]);
+    }
+
+    #[test]
+    fn a_compressed_response_is_recognised() {
+        let entries = (0..40).map(|code| (format!("connector.room.method{code}"), code));
+        let response =
+            HandshakeResponse { dictionary: Dictionary::new(entries).unwrap(), ..response() };
+        for level in [1, 5, 6, 9] {
+            let json = json(&response);
+            let zlib = Scratch::with_level(level).deflate(json.as_bytes()).unwrap().to_vec();
+            assert!(is_zlib(&zlib));
+            assert_eq!(parse(&zlib).as_ref(), Ok(&response));
+            let parsed = HandshakeResponse::parse(&zlib, &mut Scratch::new(), json.len() - 1);
+            assert_eq!(parsed, Err(HandshakeResponseError::Inflate(InflateError::TooLarge)));
+            let parsed =
+                HandshakeResponse::parse(json.as_bytes(), &mut Scratch::new(), json.len() - 1);
+            assert_eq!(parsed, Err(HandshakeResponseError::Inflate(InflateError::TooLarge)));
+        }
+    }
+
+    #[test]
+    fn what_other_servers_say_is_understood() {
+        let half = br#"{"code":200,"sys":{"heartbeat":1.5,"protos":{},"useDict":true},"user":1}"#;
+        let parsed = parse(half).unwrap();
+        assert_eq!(parsed.heartbeat, Duration::from_millis(1500));
+        assert_eq!(parsed.serializer, "json");
+        assert!(parsed.dictionary.is_empty());
+        let parsed = parse(br#"{"code":400,"sys":{"dict":null,"serializer":7}}"#).unwrap();
+        assert_eq!((parsed.code, parsed.heartbeat), (400, Duration::ZERO));
+        assert_eq!(parse(br#"{"code":200}"#).unwrap().serializer, "json");
+    }
+
+    #[test]
+    fn what_means_nothing_is_refused() {
+        for json in [
+            "",
+            "null",
+            "{}",
+            r#"{"code":-1}"#,
+            r#"{"code":200,"sys":{"heartbeat":-1}}"#,
+            r#"{"code":200,"sys":{"heartbeat":1e300}}"#,
+            r#"{"code":200,"sys":{"heartbeat":"30"}}"#,
+            r#"{"code":200,"sys":{"dict":{"a":65536}}}"#,
+            r#"{"code":200,"sys":{"dict":{"a":1,"b":1}}}"#,
+        ] {
+            assert_eq!(parse(json.as_bytes()), Err(HandshakeResponseError::Malformed), "{json}");
+        }
+        let parsed = parse(b"\x78\x9c\x00");
+        assert!(matches!(parsed, Err(HandshakeResponseError::Inflate(_))));
+    }
+
+    fn response() -> HandshakeResponse {
+        HandshakeResponse {
+            code: HandshakeResponse::ACCEPTED,
+            heartbeat: Duration::from_secs(30),
+            serializer: "json".to_owned(),
+            dictionary: Dictionary::default(),
+        }
+    }
+
+    fn json(response: &HandshakeResponse) -> String {
+        let mut out = Vec::new();
+        response.encode(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn parse(body: &[u8]) -> Result<HandshakeResponse, HandshakeResponseError> {
+        HandshakeResponse::parse(body, &mut Scratch::new(), HANDSHAKE_RESPONSE_BYTES_MAX)
+    }
+}
