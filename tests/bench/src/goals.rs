@@ -1,0 +1,145 @@
+//! The ratios that are measured in rounds, and their bars.
+
+use crate::frames::Route;
+use crate::rounds::{Case, Level, Rounds};
+use crate::spread::Spread;
+use crate::table::{Bar, Figures, Row};
+use crate::targets::Target;
+
+/// Goals whose servers are loaded alike, and so measured against each other.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Contest {
+    pub(crate) level: Level,
+    goals: &'static [Goal],
+}
+
+/// Two servers of which one is the measure of the other.
+#[derive(Clone, Copy, Debug)]
+struct Goal {
+    id: &'static str,
+    what: &'static str,
+    limit: Case,
+    ours: Case,
+    bar: Bar,
+}
+
+impl Contest {
+    /// Every server of the contest, once.
+    pub(crate) fn cases(&self) -> Vec<Case> {
+        let mut cases = Vec::new();
+        for case in self.goals.iter().flat_map(|goal| [goal.limit, goal.ours]) {
+            if !cases.contains(&case) {
+                cases.push(case);
+            }
+        }
+        cases
+    }
+
+    pub(crate) fn rows(&self, rounds: &Rounds) -> Vec<Row> {
+        let Level { connections, depth, .. } = self.level;
+        let row = |goal: &Goal| Row {
+            id: goal.id,
+            what: format!("{}, N={connections} d={depth}", goal.what),
+            bar: goal.bar,
+            figures: goal.figures(rounds),
+        };
+        self.goals.iter().map(row).collect()
+    }
+}
+
+impl Goal {
+    fn figures(&self, rounds: &Rounds) -> Result<Figures, String> {
+        let efficiency = rounds.efficiency(self.limit, self.ours)?;
+        let median = |case| Ok::<_, String>(Spread::of(rounds.request_us(case)?.to_vec()).median);
+        Ok(Figures {
+            limit: format!("{:.3} us", median(self.limit)?),
+            ours: format!("{:.3} us", median(self.ours)?),
+            shown: efficiency.to_string(),
+            value: efficiency.median,
+        })
+    }
+}
+
+pub(crate) const CONTESTS: [Contest; 2] = [
+    Contest {
+        level: Level { connections: 64, depth: 1, replies: 200_000 },
+        goals: &[
+            Goal {
+                id: "R1",
+                what: "raw epoll echo / echo handler on tokio",
+                limit: RAW,
+                ours: TOKIO_ECHO,
+                bar: Bar::AtLeast(0.85),
+            },
+            Goal {
+                id: "R2",
+                what: "raw epoll echo / JSON handler on tokio",
+                limit: RAW,
+                ours: TOKIO_JSON,
+                bar: Bar::AtLeast(0.78),
+            },
+            Goal {
+                id: "R6",
+                what: "JSON handler on tokio / on smol",
+                limit: TOKIO_JSON,
+                ours: SMOL_JSON,
+                bar: Bar::AtLeast(0.75),
+            },
+            Goal {
+                id: "",
+                what: "raw epoll echo / same work in an epoll loop, echo",
+                limit: RAW,
+                ours: SAME_WORK_ECHO,
+                bar: Bar::Unset,
+            },
+            Goal {
+                id: "",
+                what: "raw epoll echo / same work in an epoll loop, JSON",
+                limit: RAW,
+                ours: SAME_WORK_JSON,
+                bar: Bar::Unset,
+            },
+        ],
+    },
+    Contest {
+        level: Level { connections: 64, depth: 16, replies: 2_000_000 },
+        goals: &[
+            Goal {
+                id: "R3",
+                what: "same work in an epoll loop / JSON handler on tokio",
+                limit: SAME_WORK_JSON,
+                ours: TOKIO_JSON,
+                bar: Bar::AtLeast(0.75),
+            },
+            Goal {
+                id: "",
+                what: "same work in an epoll loop / JSON handler on smol",
+                limit: SAME_WORK_JSON,
+                ours: SMOL_JSON,
+                bar: Bar::Unset,
+            },
+        ],
+    },
+];
+
+const RAW: Case = Case { target: Target::RawEcho, route: Route::Echo };
+const SAME_WORK_ECHO: Case = Case { target: Target::EpollSameWork, route: Route::Echo };
+const SAME_WORK_JSON: Case = Case { target: Target::EpollSameWork, route: Route::Json };
+const TOKIO_ECHO: Case = Case { target: Target::PitayaTokio, route: Route::Echo };
+const TOKIO_JSON: Case = Case { target: Target::PitayaTokio, route: Route::Json };
+const SMOL_JSON: Case = Case { target: Target::PitayaSmol, route: Route::Json };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_in_several_goals_is_measured_once_per_round() {
+        let [single, pipelined] = CONTESTS.map(|contest| contest.cases());
+        assert_eq!(
+            single,
+            [RAW, TOKIO_ECHO, TOKIO_JSON, SMOL_JSON, SAME_WORK_ECHO, SAME_WORK_JSON]
+        );
+        assert_eq!(pipelined, [SAME_WORK_JSON, TOKIO_JSON, SMOL_JSON]);
+    }
+}

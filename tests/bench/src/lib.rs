@@ -1,1 +1,0 @@
-//! Ratios against the limits of the machine.

@@ -1,0 +1,299 @@
+//! The load: one thread, many connections, a closed loop that checks every reply.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+use crate::frames::{self, Frame, Route, first_packet, packet};
+use crate::machine::cpu_time;
+use crate::process::Endpoint;
+use crate::targets::Speech;
+
+/// How to load a server.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) route: Route,
+    pub(crate) connections: usize,
+    /// Requests that each connection keeps in flight.
+    pub(crate) depth: u32,
+    /// Replies before the measuring begins.
+    pub(crate) warmup: u64,
+    pub(crate) replies: u64,
+}
+
+/// What the load saw, and what it cost the server.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Outcome {
+    /// CPU time of the server per request, in microseconds.
+    pub(crate) request_us: f64,
+    /// All replies, those of the warm-up too.
+    pub(crate) checked: u64,
+    /// Replies that were not the expected bytes.
+    pub(crate) errors: u64,
+}
+
+/// Loads `server` as planned.
+///
+/// # Errors
+///
+/// If a connection fails or the server stalls; a wrong reply is counted instead.
+pub(crate) fn run(server: &Endpoint, plan: &Plan) -> io::Result<Outcome> {
+    let mut load = Load::connect(server, plan)?;
+    load.until(plan.warmup)?;
+    let (cpu, received) = (cpu_time(server.pid)?, load.received);
+    load.until(plan.warmup + plan.replies)?;
+    let used = cpu_time(server.pid)? - cpu;
+    let request_us = used.as_secs_f64() * 1e6 / (load.received - received) as f64;
+    load.drain()?;
+    Ok(Outcome { request_us, checked: load.received, errors: load.errors })
+}
+
+/// Connects, and shakes hands where the server speaks Pitaya.
+pub(crate) fn open(server: &Endpoint) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(server.address)?;
+    stream.set_nodelay(true)?;
+    match server.speech {
+        Speech::Raw => {}
+        Speech::Pitaya => shake_hands(&mut stream)?,
+    }
+    Ok(stream)
+}
+
+struct Load {
+    epoll: Epoll,
+    clients: Vec<Client>,
+    request: Frame,
+    reply: Frame,
+    input: Vec<u8>,
+    output: Vec<u8>,
+    sending: bool,
+    sent: u64,
+    received: u64,
+    errors: u64,
+    deadline: Instant,
+}
+
+struct Client {
+    stream: TcpStream,
+    sent: u32,
+    received: u32,
+    /// The beginning of a reply whose end has not come yet.
+    partial: Vec<u8>,
+}
+
+impl Load {
+    fn connect(server: &Endpoint, plan: &Plan) -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let mut clients = Vec::new();
+        for index in 0..plan.connections {
+            let stream = open(server)?;
+            stream.set_nonblocking(true)?;
+            epoll.add(&stream, EpollEvent::new(EpollFlags::EPOLLIN, index as u64))?;
+            clients.push(Client { stream, sent: 0, received: 0, partial: Vec::new() });
+        }
+        let request = Frame::request(plan.route);
+        let reply = server.speech.reply(plan.route);
+        let mut load = Self {
+            epoll,
+            clients,
+            request,
+            reply,
+            input: vec![0; INPUT_BYTES],
+            output: Vec::new(),
+            sending: true,
+            sent: 0,
+            received: 0,
+            errors: 0,
+            deadline: Instant::now() + RUN_TIME_MAX,
+        };
+        (0..plan.connections).try_for_each(|index| load.send(index, plan.depth))?;
+        Ok(load)
+    }
+
+    fn until(&mut self, received: u64) -> io::Result<()> {
+        while self.received < received {
+            self.turn()?;
+        }
+        Ok(())
+    }
+
+    /// Takes the replies still on their way, so that each one is checked.
+    fn drain(&mut self) -> io::Result<()> {
+        self.sending = false;
+        self.until(self.sent)
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        let mut events = [EpollEvent::empty(); EVENTS_MAX];
+        let ready = self.epoll.wait(&mut events, EpollTimeout::from(STALL_MS_MAX))?;
+        if ready == 0 || self.deadline < Instant::now() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "the server stalls"));
+        }
+        for event in &events[..ready] {
+            let index = event.data() as usize;
+            let replies = self.receive(index)?;
+            if self.sending && 0 < replies {
+                self.send(index, replies)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the replies that came in and says how many there were.
+    fn receive(&mut self, index: usize) -> io::Result<u32> {
+        let client = &mut self.clients[index];
+        let length = client.stream.read(&mut self.input)?;
+        if length == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server hung up"));
+        }
+        client.partial.extend_from_slice(&self.input[..length]);
+        let before = client.received;
+        let mut rest = &client.partial[..];
+        while let Some((kind, bytes)) = first_packet(rest) {
+            rest = &rest[bytes.len()..];
+            if kind == frames::HEARTBEAT {
+                continue;
+            }
+            self.errors += u64::from(bytes != self.reply.stamped(client.received));
+            client.received = client.received.wrapping_add(1);
+        }
+        let taken = client.partial.len() - rest.len();
+        client.partial.drain(..taken);
+        let replies = client.received.wrapping_sub(before);
+        self.received += u64::from(replies);
+        Ok(replies)
+    }
+
+    fn send(&mut self, index: usize, count: u32) -> io::Result<()> {
+        let client = &mut self.clients[index];
+        self.output.clear();
+        for _ in 0..count {
+            self.output.extend_from_slice(self.request.stamped(client.sent));
+            client.sent = client.sent.wrapping_add(1);
+        }
+        self.sent += u64::from(count);
+        // What is in flight is far below any socket buffer: a short write is a broken server.
+        if client.stream.write(&self.output)? < self.output.len() {
+            return Err(io::Error::new(io::ErrorKind::WriteZero, "the server does not read"));
+        }
+        Ok(())
+    }
+}
+
+fn shake_hands(stream: &mut TcpStream) -> io::Result<()> {
+    stream.set_read_timeout(Some(HANDSHAKE_TIME_MAX))?;
+    stream.write_all(&packet(frames::HANDSHAKE, frames::HELLO.as_bytes()))?;
+    let mut input = Vec::new();
+    let (kind, bytes) = loop {
+        if let Some(response) = first_packet(&input) {
+            break response;
+        }
+        let mut chunk = [0; 4096];
+        let length = stream.read(&mut chunk)?;
+        if length == 0 {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "no handshake response"));
+        }
+        input.extend_from_slice(&chunk[..length]);
+    };
+    let body: serde_json::Value = serde_json::from_slice(&bytes[frames::HEADER_BYTES..])?;
+    if kind != frames::HANDSHAKE || body["code"] != 200 {
+        return Err(io::Error::other(format!("handshake refused: {body}")));
+    }
+    stream.write_all(&packet(frames::HANDSHAKE_ACK, b""))
+}
+
+const EVENTS_MAX: usize = 256;
+const INPUT_BYTES: usize = 64 * 1024;
+const STALL_MS_MAX: u16 = 5_000;
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
+const RUN_TIME_MAX: Duration = Duration::from_secs(120);
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::{process, thread};
+
+    use super::*;
+    use crate::limit::{RawEcho, Work, serve};
+    use crate::same_work::{Partial, SameWork};
+
+    const PLAN: Plan =
+        Plan { route: Route::Json, connections: 3, depth: 4, warmup: 100, replies: 1_000 };
+
+    #[test]
+    fn every_reply_of_a_right_server_is_checked_and_right() {
+        for outcome in [
+            run(&started(Speech::Raw, RawEcho), &PLAN).unwrap(),
+            run(&started(Speech::Pitaya, SameWork::new()), &PLAN).unwrap(),
+        ] {
+            assert!(1_100 <= outcome.checked);
+            assert_eq!(outcome.errors, 0);
+            assert!(0.0 < outcome.request_us);
+        }
+    }
+
+    #[test]
+    fn a_reply_that_is_wrong_in_one_byte_is_counted() {
+        let outcome = run(&started(Speech::Pitaya, Flips(SameWork::new())), &PLAN).unwrap();
+        assert_eq!(outcome.errors, 3);
+    }
+
+    #[test]
+    fn a_server_that_hangs_up_ends_the_run() {
+        let server = started(Speech::Pitaya, HangsUp(SameWork::new()));
+        assert!(run(&server, &PLAN).is_err());
+    }
+
+    /// Changes the last byte of the first answer to a request.
+    struct Flips(SameWork);
+
+    impl Work for Flips {
+        type Session = (bool, Partial, Vec<u8>);
+
+        fn answer<'a>(
+            &mut self,
+            (flipped, partial, answer): &mut Self::Session,
+            input: &'a [u8],
+            output: &'a mut Vec<u8>,
+        ) -> io::Result<&'a [u8]> {
+            answer.clear();
+            output.extend_from_slice(self.0.answer(partial, input, answer)?);
+            if !*flipped && output.first() == Some(&frames::DATA) {
+                *flipped = true;
+                *output.last_mut().unwrap() ^= 1;
+            }
+            Ok(output)
+        }
+    }
+
+    /// Shakes hands and closes on the first request.
+    struct HangsUp(SameWork);
+
+    impl Work for HangsUp {
+        type Session = Partial;
+
+        fn answer<'a>(
+            &mut self,
+            partial: &mut Partial,
+            input: &'a [u8],
+            output: &'a mut Vec<u8>,
+        ) -> io::Result<&'a [u8]> {
+            match self.0.answer(partial, input, output)? {
+                answer if answer.first() == Some(&frames::DATA) => Err(io::Error::other("enough")),
+                answer => Ok(answer),
+            }
+        }
+    }
+
+    fn started<W: Work + Send + 'static>(speech: Speech, work: W) -> Endpoint
+    where
+        W::Session: Send,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || serve(&listener, work));
+        Endpoint { address, pid: process::id(), speech }
+    }
+}
