@@ -1,7 +1,5 @@
 //! The defaults of every limit in this crate; each is a parameter where it is used.
 
-use crate::packet;
-
 /// Body of one packet once the connection works.
 pub const PACKET_BODY_BYTES_MAX: usize = 64 * 1024;
 
@@ -20,8 +18,8 @@ pub const HANDSHAKE_DEPTH_MAX: usize = 64;
 /// Keys in all objects of a handshake request together.
 pub const HANDSHAKE_KEYS_MAX: usize = 64;
 
-/// JSON of one handshake response, inflated; a client has no smaller bound for a dictionary.
-pub const HANDSHAKE_RESPONSE_BYTES_MAX: usize = packet::BODY_BYTES_MAX;
+/// JSON of one handshake response, inflated: room for tens of thousands of dictionary routes.
+pub const HANDSHAKE_RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Body of a kick that is still searched for a reason.
 pub const KICK_BYTES_MAX: usize = 4 * 1024;

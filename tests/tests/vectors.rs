@@ -103,13 +103,13 @@ fn packets(bytes: &[u8]) -> Found {
             PacketKind::Data => {
                 let Found { value, written: body } = message(packet.body);
                 packets.push(json!({ "type": "data", "message": value }));
-                packet::encode(packet.kind, &body, &mut written).unwrap();
+                packet::encode(packet.kind, &body, &mut written).expect("it came in a packet");
                 continue;
             }
             PacketKind::Kick => "kick",
         };
         packets.push(json!({ "type": kind, "body_hex": hex(packet.body) }));
-        packet::encode(packet.kind, packet.body, &mut written).unwrap();
+        packet::encode(packet.kind, packet.body, &mut written).expect("it came in a packet");
     }
     let mut value = json!({ "packets": packets });
     if !input.is_empty() {
@@ -158,14 +158,15 @@ fn routed(kind: &str, route: Route<'_>) -> Value {
     match route {
         Route::Code(code) => json!({ "type": kind, "error": false, "route_code": code }),
         Route::Name(name) => {
-            json!({ "type": kind, "error": false, "route": str::from_utf8(name).unwrap() })
+            let name = str::from_utf8(name).expect("a name is text");
+            json!({ "type": kind, "error": false, "route": name })
         }
     }
 }
 
 fn protobuf_again(layer: &str, bytes: &[u8]) -> Vec<u8> {
     fn again<M: prost::Message + Default>(bytes: &[u8]) -> Vec<u8> {
-        M::decode(bytes).unwrap().encode_to_vec()
+        M::decode(bytes).expect("a recorded message decodes").encode_to_vec()
     }
     match layer {
         "protos.Doc" => again::<protos::Doc>(bytes),
@@ -184,7 +185,7 @@ fn protobuf_again(layer: &str, bytes: &[u8]) -> Vec<u8> {
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16).unwrap() as u8;
+    let digit = |byte: u8| char::from(byte).to_digit(16).expect("vectors are written in hex") as u8;
     hex.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 

@@ -248,6 +248,8 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// What a case expects: inflates, reads route codes; or the refusal.
@@ -256,27 +258,42 @@ mod tests {
     const CLIENTS: [(&str, &str, Verdict); 9] = [
         (
             "go",
-            r#"{"sys":{"platform":"mac","libVersion":"0.3.5-release","clientBuildNumber":"20","clientVersion":"2.1"},"user":{"age":30}}"#,
+            concat!(
+                r#"{"sys":{"platform":"mac","libVersion":"0.3.5-release","#,
+                r#""clientBuildNumber":"20","clientVersion":"2.1"},"user":{"age":30}}"#
+            ),
             Ok((true, true)),
         ),
         (
             "repl",
-            r#"{"sys":{"platform":"repl","libVersion":"0.3.5-release","clientBuildNumber":"20","clientVersion":"1.0.0"},"user":{"client":"repl"}}"#,
+            concat!(
+                r#"{"sys":{"platform":"repl","libVersion":"0.3.5-release","#,
+                r#""clientBuildNumber":"20","clientVersion":"1.0.0"},"user":{"client":"repl"}}"#
+            ),
             Ok((true, true)),
         ),
         (
             "pitaya-cli",
-            r#"{"sys":{"platform":"mac","libVersion":"0.3.5-release","clientBuildNumber":"20","clientVersion":"1.0.0"},"user":{"age":30}}"#,
+            concat!(
+                r#"{"sys":{"platform":"mac","libVersion":"0.3.5-release","#,
+                r#""clientBuildNumber":"20","clientVersion":"1.0.0"},"user":{"age":30}}"#
+            ),
             Ok((true, true)),
         ),
         (
             "libpitaya",
-            r#"{"sys":{"platform":"desktop","libVersion":"4.6.2-","clientBuildNumber":"1","clientVersion":"0.1"}}"#,
+            concat!(
+                r#"{"sys":{"platform":"desktop","libVersion":"4.6.2-","#,
+                r#""clientBuildNumber":"1","clientVersion":"0.1"}}"#
+            ),
             Ok((true, false)),
         ),
         (
             "unity",
-            r#"{"sys":{"platform":"android","libVersion":"4.6.2-","clientBuildNumber":"77","clientVersion":"1.4"},"user":{"opts":[1,2]}}"#,
+            concat!(
+                r#"{"sys":{"platform":"android","libVersion":"4.6.2-","#,
+                r#""clientBuildNumber":"77","clientVersion":"1.4"},"user":{"opts":[1,2]}}"#
+            ),
             Ok((true, false)),
         ),
         (
@@ -383,4 +400,65 @@ mod tests {
     fn parse(json: &str) -> Result<HandshakeRequest, HandshakeError> {
         HandshakeRequest::parse(json.as_bytes(), &HandshakeLimits::default())
     }
+
+    fn values() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            any::<f64>().prop_map(|number| json!(number)),
+            any::<i64>().prop_map(|number| json!(number)),
+            any::<String>().prop_map(|text| json!([text, { "a": null }])),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_client_says_comes_out_as_it_went_in(
+            texts in prop::array::uniform6(any::<String>()),
+            user in prop::option::of(prop::collection::btree_map(any::<String>(), values(), 0..5)),
+        ) {
+            let user = user.map(Map::from_iter);
+            let [platform, lib_version, client_build_number, client_version, kind, version] = texts;
+            let client = HandshakeRequest {
+                platform, lib_version, client_build_number, client_version, kind, version, user,
+            };
+            let mut out = Vec::new();
+            client.encode(&mut out);
+            let limits = HandshakeLimits { bytes_max: out.len(), ..HandshakeLimits::default() };
+            prop_assert_eq!(HandshakeRequest::parse(&out, &limits), Ok(client));
+        }
+
+        #[test]
+        fn bytes_from_outside_are_judged_without_a_panic(
+            pieces in prop::collection::vec(prop::sample::select(PIECES), 0..30),
+        ) {
+            let json = pieces.concat();
+            if let Ok(client) = parse(&json) {
+                let mut out = Vec::new();
+                client.encode(&mut out);
+                prop_assert_eq!(parse(str::from_utf8(&out).unwrap()), Ok(client));
+            }
+        }
+    }
+
+    const PIECES: &[&str] = &[
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        ",",
+        "\"",
+        "\"sys\"",
+        "\"user\"",
+        "\"type\"",
+        "\"platform\"",
+        "\"x\"",
+        "null",
+        "1.5",
+        "\\",
+        "\\ud800",
+        "{}",
+        "\"sys\":{",
+        "\"user\":{",
+        "true",
+    ];
 }

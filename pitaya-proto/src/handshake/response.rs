@@ -147,7 +147,10 @@ mod tests {
         let entries = [("room.join", 3), ("a\"b", 1)];
         let dictionary = Dictionary::new(entries).unwrap();
         let refused = HandshakeResponse { code: 400, dictionary, ..response() };
-        let expected = r#"{"code":400,"sys":{"dict":{"a\"b":1,"room.join":3},"heartbeat":30,"serializer":"json"}}"#;
+        let expected = concat!(
+            r#"{"code":400,"sys":{"dict":{"a\"b":1,"room.join":3},"#,
+            r#""heartbeat":30,"serializer":"json"}}"#
+        );
         assert_eq!(json(&refused), expected);
     }
 
