@@ -55,18 +55,26 @@ counters! {
     HandshakesRefused = "handshakes_refused";
     /// Kicks that were sent.
     KicksSent = "kicks_sent";
+    /// Notifies of a client that could not be sent.
+    NotifiesDropped = "notifies_dropped";
     /// Packets that did not finish in time.
     PacketsUnfinished = "packets_unfinished";
     /// Times a session was not read because a bound was reached.
     Pauses = "pauses";
+    /// Pushes that came to a client where nobody takes them, or nobody took them in time.
+    PushesDropped = "pushes_dropped";
     /// Pushes that found no room; the session is closed.
     PushesRefused = "pushes_refused";
     /// Pushes that were taken for a session.
     PushesTaken = "pushes_taken";
-    /// Replies that came after their deadline or after the session closed.
+    /// Replies that came after their deadline, after the session closed, or to nobody.
     RepliesLate = "replies_late";
     /// Replies handed to a connection.
     RepliesSent = "replies_sent";
+    /// Requests of a client that had no reply in time.
+    RequestsExpired = "requests_expired";
+    /// Requests of a client that were not sent.
+    RequestsRefused = "requests_refused";
     /// Session values refused because they were too large.
     SessionDataRefused = "session_data_refused";
     /// Sessions that ended.

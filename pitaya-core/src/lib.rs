@@ -2,6 +2,7 @@
 
 pub mod app;
 mod call;
+mod calls;
 mod conn;
 mod counters;
 mod limits;
@@ -18,7 +19,11 @@ mod time;
 pub use app::codec::{Codec, Decode, Encode, Json, Protobuf};
 pub use app::{App, Ctx, FromCall, FromRef, Payload, Routes, State};
 pub use call::{Call, CallKey, Context, Options, Origin, Reply, RouteId};
-pub use conn::{ClientCall, CloseReason, ConnConfig, ConnEvent, Fault, ServerConn, Validator};
+pub use calls::{Calls, RequestId, TooMany};
+pub use conn::{
+    ClientCall, ClientCommand, ClientConfig, ClientConn, ClientEvent, CloseReason, ConnConfig,
+    ConnEvent, Fault, ServerConn, Validator,
+};
 pub use counters::{Counter, Counters};
 pub use limits::{Limit, Limits};
 pub use machine::{Machine, Next};

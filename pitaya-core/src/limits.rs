@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use pitaya_proto::packet::BODY_BYTES_MAX;
+
 use crate::Counter;
 
 macro_rules! limits {
@@ -58,6 +60,8 @@ limits! {
     calls_waiting_bytes_max: usize = 256 << 10, "bytes", Pauses;
     /// Bodies of at least this size are compressed towards clients that can inflate.
     compression_bytes_min: usize = 256, "bytes", RepliesSent;
+    /// How long a client takes at most from dialling until the server has accepted its handshake.
+    connect_timeout: Duration = Duration::from_secs(5), "seconds", HandshakesExpired;
     /// Connections of one server, of all its acceptors together.
     connections_max: usize = 16_384, "connections", ConnectionsRefused;
     /// Connections that are not yet ready to work; beyond it nothing is accepted.
@@ -73,8 +77,12 @@ limits! {
     /// Between two heartbeats, in whole seconds, at least one; a client silent for two and a half of
     /// them and one second is closed.
     heartbeat: Duration = Duration::from_secs(30), "seconds", ConnectionsSilent;
+    /// Requests of one client that wait for their reply.
+    in_flight_max: usize = 64, "requests", RequestsRefused;
     /// Body of a message after inflating.
     inflated_bytes_max: usize = 64 << 10, "bytes", BodiesTooLarge;
+    /// How long a closed connection may take to notice, so that the last packet is not lost with it.
+    linger_timeout: Duration = Duration::from_secs(1), "seconds", ConnectionsClosed;
     /// Bytes waiting to be written to one client; a single larger packet is taken when nothing waits.
     outbound_bytes_max: usize = 1 << 20, "bytes", PushesRefused;
     /// Packets waiting to be written to one client.
@@ -85,12 +93,19 @@ limits! {
     packet_timeout: Duration = Duration::from_secs(10), "seconds", PacketsUnfinished;
     /// A poll of a handler that takes longer is counted and logged.
     poll_slow: Duration = Duration::from_millis(10), "seconds", CallsSlow;
+    /// Body of a packet that a client takes from its server, also after inflating: by default all that the
+    /// wire carries, since a server is chosen by its client and a dictionary may be long.
+    received_bytes_max: usize = BODY_BYTES_MAX, "bytes", ConnectionsFaulty;
+    /// How long a client waits for a reply; a request may set its own.
+    request_deadline: Duration = Duration::from_secs(5), "seconds", RequestsExpired;
     /// How long a session waits for its client to connect again; zero: not at all.
     resume_window: Duration = Duration::ZERO, "seconds", SessionsClosed;
     /// A session's own data, encoded as JSON.
     session_data_bytes_max: usize = 16 << 10, "bytes", SessionDataRefused;
     /// How long a shutdown may take before what is left is cut.
     shutdown_timeout: Duration = Duration::from_secs(25), "seconds", ShutdownsCut;
+    /// Pushes that wait in one subscription of a client; then the oldest is dropped.
+    subscription_pushes_max: usize = 256, "pushes", PushesDropped;
     /// Bytes of a user id.
     uid_bytes_max: usize = 128, "bytes", UidsRefused;
     /// Events handled for one connection before others get a turn.

@@ -1,6 +1,6 @@
 //! Why a connection ended, and whose fault it was.
 
-use pitaya_proto::handshake::HandshakeError;
+use pitaya_proto::handshake::{HandshakeError, HandshakeResponseError};
 use pitaya_proto::message::MessageError;
 use pitaya_proto::packet::{PacketError, PacketKind};
 use pitaya_proto::zlib::InflateError;
@@ -13,6 +13,9 @@ pub enum CloseReason {
     /// The handshake is not one.
     #[error("bad handshake: {0}")]
     BadHandshake(HandshakeError),
+    /// The answer of a server to the handshake is none.
+    #[error("bad handshake response: {0}")]
+    BadHandshakeResponse(HandshakeResponseError),
     /// A compressed body does not inflate within its limit.
     #[error("bad compressed body: {0}")]
     BadInflate(InflateError),
@@ -67,8 +70,8 @@ pub enum CloseReason {
     /// A packet that does not belong into this phase or direction.
     #[error("unexpected {0:?} packet")]
     Unexpected(PacketKind),
-    /// A response or a push, which only servers send.
-    #[error("clients send requests and notifies only")]
+    /// A response or a push from a client, or a request or a notify from a server.
+    #[error("a message that only the other side sends")]
     UnexpectedMessage,
     /// A route code that the dictionary does not have.
     #[error("route code {0} is not in the dictionary")]
@@ -91,6 +94,7 @@ impl CloseReason {
     pub const fn fault(&self) -> Fault {
         match self {
             Self::BadHandshake(_)
+            | Self::BadHandshakeResponse(_)
             | Self::BadInflate(_)
             | Self::BadMessage(_)
             | Self::BadPacket(_)
@@ -124,6 +128,7 @@ impl CloseReason {
             | Self::Silent
             | Self::SlowReader => true,
             Self::BadHandshake(_)
+            | Self::BadHandshakeResponse(_)
             | Self::BadInflate(_)
             | Self::BadMessage(_)
             | Self::BadPacket(_)
@@ -145,6 +150,7 @@ impl CloseReason {
     pub(crate) const fn counter(&self) -> Option<Counter> {
         match self {
             Self::BadHandshake(_)
+            | Self::BadHandshakeResponse(_)
             | Self::BadInflate(_)
             | Self::BadMessage(_)
             | Self::BadPacket(_)
