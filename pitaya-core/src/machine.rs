@@ -40,6 +40,9 @@ pub trait Machine {
     /// Learns that no bytes will come any more; `rest` are those that were never consumed.
     fn handle_eof(&mut self, now: Instant, rest: usize);
 
+    /// Learns that the stream failed: nothing can be read or written any more.
+    fn handle_failure(&mut self, now: Instant, kind: std::io::ErrorKind);
+
     /// Acts on every deadline that `now` has reached.
     fn handle_timeout(&mut self, now: Instant, scratch: &mut Scratch);
 

@@ -271,6 +271,10 @@ impl Machine for Player {
         self.conn.handle_eof(now, rest);
     }
 
+    fn handle_failure(&mut self, now: Instant, kind: std::io::ErrorKind) {
+        self.conn.handle_failure(now, kind);
+    }
+
     fn handle_timeout(&mut self, now: Instant, scratch: &mut Scratch) {
         self.conn.handle_timeout(now);
         while let Some(expired) = self.calls.poll_expired(now) {

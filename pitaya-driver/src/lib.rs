@@ -1,1 +1,16 @@
-//! Pitaya's futures: one driver for every stream, generic over the runtime.
+//! Futures that move bytes between sockets and decisions, written once for every runtime.
+
+mod drive;
+mod mailbox;
+mod runtime;
+mod server;
+mod timers;
+mod transport;
+mod wheel;
+
+pub use drive::{Drive, Serve};
+pub use mailbox::{Mailbox, Sent};
+pub use runtime::{Listener, Native, Runtime, Timer};
+pub use server::{Server, ServerHandle};
+pub use timers::{Alarm, Sleep, Timers};
+pub use transport::{Plain, Transport};

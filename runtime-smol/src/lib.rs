@@ -1,1 +1,140 @@
 //! Pitaya on smol.
+//!
+//! ```no_run
+//! use pitaya_smol::{App, Error, Payload, Server, StartError};
+//!
+//! async fn greet(Payload(name): Payload<String>) -> Result<String, Error> {
+//!     Ok(format!("hello {name}"))
+//! }
+//!
+//! fn main() -> Result<(), StartError> {
+//!     let app = App::new(()).route("hall.greet", greet);
+//!     Server::new("gate", app).tcp("127.0.0.1:3250").run()
+//! }
+//! ```
+//!
+//! [`Server::run`] has an executor of its own on the thread that calls it. A program that uses smol already
+//! calls [`Server::start`], which spawns on smol's global executor.
+
+mod stream;
+
+use std::cell::RefCell;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, OnceLock};
+use std::task::{self, Poll};
+
+use async_io::Async;
+use async_signal::{Signal, Signals};
+use pitaya_driver::{Listener, Native, Runtime, Timer};
+use smol::Executor;
+use smol::stream::StreamExt as _;
+
+pub use pitaya_core::*;
+pub use stream::Stream;
+
+/// A server on smol.
+pub type Server = pitaya_driver::Server<Smol>;
+/// A running server on smol.
+pub type ServerHandle = pitaya_driver::ServerHandle<Smol>;
+
+/// An executor of smol.
+///
+/// Either one that [`Server::run`] runs on its thread, or smol's global one.
+#[derive(Clone, Debug)]
+pub struct Smol(Option<Arc<Executor<'static>>>);
+
+thread_local! {
+    /// The executor of [`Server::run`], while it runs.
+    static CURRENT: RefCell<Option<Arc<Executor<'static>>>> = const { RefCell::new(None) };
+}
+
+impl Runtime for Smol {
+    type Listener = Acceptor;
+    type Stream = Stream;
+    type Timer = Alarm;
+
+    fn now(&self) -> Instant {
+        Instant::ZERO + start().elapsed()
+    }
+
+    fn timer(&self) -> Alarm {
+        Alarm(async_io::Timer::never())
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match &self.0 {
+            Some(executor) => executor.spawn(task).detach(),
+            None => smol::spawn(task).detach(),
+        }
+    }
+
+    async fn bind(&self, address: SocketAddr) -> io::Result<Acceptor> {
+        Async::<TcpListener>::bind(address).map(Acceptor)
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
+        Stream::new(Async::<TcpStream>::connect(address).await?)
+    }
+
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        smol::net::resolve((host, port)).await
+    }
+
+    async fn stop_signal(&self) -> io::Result<()> {
+        let mut signals = Signals::new([Signal::Int, Signal::Term])?;
+        signals.next().await.transpose().map(|_| ())
+    }
+
+    fn seed(&self) -> u64 {
+        RandomState::new().hash_one(self.now())
+    }
+}
+
+impl Native for Smol {
+    fn current() -> io::Result<Self> {
+        Ok(Self(CURRENT.with_borrow(Clone::clone)))
+    }
+
+    fn block_on<T>(main: impl Future<Output = T>) -> io::Result<T> {
+        let executor = Arc::new(Executor::new());
+        let outer = CURRENT.replace(Some(Arc::clone(&executor)));
+        let result = smol::block_on(executor.run(main));
+        CURRENT.set(outer);
+        Ok(result)
+    }
+}
+
+/// A listening socket on smol.
+#[derive(Debug)]
+pub struct Acceptor(Async<TcpListener>);
+
+impl Listener for Acceptor {
+    type Stream = Stream;
+
+    async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
+        let (stream, remote) = self.0.accept().await?;
+        Ok((Stream::new(stream)?, remote))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.get_ref().local_addr()
+    }
+}
+
+/// A timer on smol.
+#[derive(Debug)]
+pub struct Alarm(async_io::Timer);
+
+impl Timer for Alarm {
+    fn poll_at(&mut self, cx: &mut task::Context<'_>, deadline: Instant) -> Poll<()> {
+        self.0.set_at(start() + deadline.since(Instant::ZERO));
+        std::pin::Pin::new(&mut self.0).poll(cx).map(|_| ())
+    }
+}
+
+fn start() -> std::time::Instant {
+    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    *START.get_or_init(std::time::Instant::now)
+}

@@ -7,6 +7,7 @@ mod tests;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -405,7 +406,7 @@ impl<W> Machine for ClientConn<W> {
         self.lose(if inside { CloseReason::EndInsidePacket } else { CloseReason::PeerClosed });
     }
 
-    fn handle_failure(&mut self, _now: Instant, kind: std::io::ErrorKind) {
+    fn handle_failure(&mut self, _now: Instant, kind: io::ErrorKind) {
         self.lose(CloseReason::Io(kind));
     }
 

@@ -236,6 +236,14 @@ impl ServerConn {
         );
     }
 
+    /// See [`Machine::handle_failure`](crate::Machine::handle_failure).
+    pub fn handle_failure(&mut self, now: Instant, kind: std::io::ErrorKind) {
+        if self.closed.is_some() {
+            self.outbox.clear();
+        }
+        self.close(now, CloseReason::Io(kind));
+    }
+
     /// See [`Machine::handle_timeout`](crate::Machine::handle_timeout).
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.detached_until.is_some_and(|until| until <= now) {

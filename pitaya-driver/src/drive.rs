@@ -1,0 +1,351 @@
+//! The one future that drives every stream: bytes to the machine, events to whoever serves, bytes back.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Buf;
+use futures_io::{AsyncRead, AsyncWrite};
+use pitaya_core::{Counter, Counters, Instant, Limits, Machine, Next, earlier};
+use pitaya_proto::zlib::Scratch;
+
+use crate::mailbox::Mailbox;
+use crate::runtime::Runtime;
+use crate::timers::{Alarm, Timers};
+use crate::transport::Transport;
+
+/// What a stream is for: a server's side runs handlers, a client's side completes requests.
+pub trait Serve<M: Machine> {
+    /// Takes an event, and says at once what it decides.
+    fn handle_event(
+        &mut self,
+        now: Instant,
+        cx: &mut Context<'_>,
+        event: M::Event<'_>,
+        commands: &mut Vec<M::Command>,
+    );
+
+    /// Goes on with what takes longer, and says what it decides.
+    fn poll_commands(&mut self, now: Instant, cx: &mut Context<'_>, commands: &mut Vec<M::Command>);
+
+    /// Whether nothing is left to be done once the stream is closed.
+    fn is_done(&self) -> bool;
+}
+
+/// A stream at work; see [`Drive::new`].
+#[derive(Debug)]
+pub struct Drive<R, I, T, M: Machine, S> {
+    runtime: R,
+    socket: Socket<I, T>,
+    /// The beginning of a packet, or what came while nothing could be taken.
+    held: Vec<u8>,
+    engine: Engine<M, S>,
+    mailbox: Arc<Mailbox<M::Command>>,
+    alarm: Alarm,
+    linger_timeout: Duration,
+    turn_events_max: usize,
+    counters: Arc<Counters>,
+}
+
+impl<R, I, T, M, S> Drive<R, I, T, M, S>
+where
+    R: Runtime,
+    I: AsyncRead + AsyncWrite + Unpin,
+    T: Transport,
+    M: Machine,
+    S: Serve<M>,
+{
+    /// The future of one stream. It ends when the stream is closed and `serve` is done.
+    pub fn new(
+        runtime: R,
+        timers: &Arc<Timers>,
+        (io, transport): (I, T),
+        (machine, serve): (M, S),
+        mailbox: Arc<Mailbox<M::Command>>,
+        (limits, counters): (&Limits, &Arc<Counters>),
+    ) -> Self {
+        Self {
+            runtime,
+            socket: Socket { io: Some(io), transport, ended: false, lingers_until: None },
+            held: Vec::new(),
+            engine: Engine { machine, serve, commands: Vec::new() },
+            mailbox,
+            alarm: Alarm::new(Arc::clone(timers)),
+            linger_timeout: limits.linger_timeout,
+            turn_events_max: limits.turn_events_max,
+            counters: Arc::clone(counters),
+        }
+    }
+
+    /// One turn: all that can be done now, but no more than is fair.
+    fn turn(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Poll<()> {
+        let now = self.runtime.now();
+        if self.engine.machine.poll_timeout().is_some_and(|deadline| deadline <= now) {
+            self.engine.machine.handle_timeout(now, &mut buffers.scratch);
+        }
+        let mut turn = Turn { now, cx, scratch: &mut buffers.scratch, left: self.turn_events_max };
+        self.engine.serve.poll_commands(now, turn.cx, &mut self.engine.commands);
+        loop {
+            if self.mailbox.poll(turn.cx, &mut self.engine.commands).is_ready() {
+                return Poll::Ready(());
+            }
+            let commanded = !self.engine.commands.is_empty();
+            self.engine.apply(&mut turn);
+            let wants_bytes = self.offer_held(&mut turn);
+            let wrote = self.socket.write(&mut turn, &mut self.engine.machine);
+            let read = wants_bytes && self.read(&mut turn, &mut buffers.read);
+            if turn.left == 0 {
+                self.counters.add(Counter::TurnsCut);
+                turn.cx.waker().wake_by_ref();
+                break;
+            }
+            if !(commanded || wrote || read) {
+                break;
+            }
+        }
+        self.rest(now, cx)
+    }
+
+    /// Gives the machine what is held; whether it wants more.
+    fn offer_held(&mut self, turn: &mut Turn<'_, '_>) -> bool {
+        let mut input = &self.held[..];
+        let wants_bytes = self.engine.pump(turn, &mut input);
+        let consumed = self.held.len() - input.len();
+        if input.is_empty() {
+            // An idle connection owns no buffer.
+            self.held = Vec::new();
+        } else {
+            self.held.drain(..consumed);
+        }
+        wants_bytes
+    }
+
+    /// Reads once, and gives the machine what came. Whether anything did.
+    fn read(&mut self, turn: &mut Turn<'_, '_>, buffer: &mut [u8]) -> bool {
+        let machine = &mut self.engine.machine;
+        let mut input = match self.socket.read(turn, buffer, machine, self.held.len()) {
+            Poll::Pending => return false,
+            Poll::Ready(input) => input,
+        };
+        if self.held.is_empty() {
+            self.engine.pump(turn, &mut input);
+        }
+        self.held.extend_from_slice(input);
+        true
+    }
+
+    /// Closes what is finished and waits for what is not.
+    fn rest(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        if self.engine.machine.is_finished() && self.socket.poll_close(now, cx, self.linger_timeout)
+        {
+            self.held = Vec::new();
+            if self.engine.serve.is_done() && self.engine.machine.poll_timeout().is_none() {
+                return Poll::Ready(());
+            }
+        }
+        match earlier(self.engine.machine.poll_timeout(), self.socket.lingers_until) {
+            Some(deadline) => self.alarm.set(cx, now, deadline),
+            None => self.alarm.clear(),
+        }
+        Poll::Pending
+    }
+}
+
+impl<R, I, T, M, S> Future for Drive<R, I, T, M, S>
+where
+    R: Runtime,
+    I: AsyncRead + AsyncWrite + Unpin,
+    T: Transport,
+    M: Machine<Command: Unpin> + Unpin,
+    S: Serve<M> + Unpin,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        // Taken out rather than borrowed: a handler may well drive another stream of its own in here.
+        let mut buffers = BUFFERS.take().unwrap_or_default();
+        let polled = self.get_mut().turn(cx, &mut buffers);
+        BUFFERS.set(Some(buffers));
+        polled
+    }
+}
+
+/// What a turn has at hand.
+struct Turn<'t, 'c> {
+    now: Instant,
+    cx: &'t mut Context<'c>,
+    scratch: &'t mut Scratch,
+    /// Events that may still be handled in this turn.
+    left: usize,
+}
+
+/// The machine and who serves it.
+#[derive(Debug)]
+struct Engine<M: Machine, S> {
+    machine: M,
+    serve: S,
+    commands: Vec<M::Command>,
+}
+
+impl<M: Machine, S: Serve<M>> Engine<M, S> {
+    /// Gives the machine `input` as far as it takes it; whether it wants more.
+    fn pump(&mut self, turn: &mut Turn<'_, '_>, input: &mut &[u8]) -> bool {
+        while turn.left > 0 {
+            match self.machine.next(turn.now, input, turn.scratch) {
+                Next::Event(event) => {
+                    self.serve.handle_event(turn.now, turn.cx, event, &mut self.commands);
+                }
+                Next::NeedBytes => return true,
+                Next::Paused => return false,
+            }
+            turn.left -= 1;
+            self.apply(turn);
+        }
+        false
+    }
+
+    fn apply(&mut self, turn: &mut Turn<'_, '_>) {
+        for command in self.commands.drain(..) {
+            self.machine.handle_command(turn.now, command, turn.scratch);
+        }
+    }
+}
+
+/// The socket and what stands before it.
+#[derive(Debug)]
+struct Socket<I, T> {
+    /// Nothing once the stream is closed, though handlers may still run.
+    io: Option<I>,
+    transport: T,
+    /// The peer has said its last.
+    ended: bool,
+    /// Closed for writing; the peer has until then to notice.
+    lingers_until: Option<Instant>,
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin, T: Transport> Socket<I, T> {
+    /// Reads once. The end and a failure are told to the machine, and give no bytes.
+    fn read<'b, M: Machine>(
+        &'b mut self,
+        turn: &mut Turn<'_, '_>,
+        buffer: &'b mut [u8],
+        machine: &mut M,
+        held: usize,
+    ) -> Poll<&'b [u8]> {
+        let Some(io) = self.io.as_mut().filter(|_| !self.ended) else { return Poll::Pending };
+        let read = match Pin::new(io).poll_read(turn.cx, buffer) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(read) => read,
+        };
+        let failure = match read {
+            Ok(0) => {
+                self.ended = true;
+                machine.handle_eof(turn.now, held);
+                return Poll::Ready(&[]);
+            }
+            Ok(count) => match self.transport.decode(&buffer[..count]) {
+                Ok(input) => return Poll::Ready(input),
+                Err(failure) => failure,
+            },
+            Err(failure) => failure,
+        };
+        self.ended = true;
+        machine.handle_failure(turn.now, failure.kind());
+        Poll::Ready(&[])
+    }
+
+    /// Writes as much as the socket takes. Whether anything was written.
+    fn write<M: Machine>(&mut self, turn: &mut Turn<'_, '_>, machine: &mut M) -> bool {
+        let mut written = 0;
+        while let Some(io) = &mut self.io {
+            let wire = self.transport.encode(machine.outbox());
+            if !wire.has_remaining() {
+                break;
+            }
+            match poll_write(Pin::new(io), turn.cx, wire) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(count)) => {
+                    wire.advance(count);
+                    written += count;
+                }
+                Poll::Ready(Err(error)) => {
+                    self.ended = true;
+                    machine.handle_failure(turn.now, error.kind());
+                    return true;
+                }
+            }
+        }
+        machine.handle_written(turn.now, written);
+        written > 0
+    }
+
+    /// Closes for writing, lets the peer notice, then closes for good. Whether it is closed.
+    ///
+    /// A socket that is closed while bytes of the peer are unread loses what was written last.
+    fn poll_close(&mut self, now: Instant, cx: &mut Context<'_>, linger_timeout: Duration) -> bool {
+        let Some(io) = &mut self.io else { return true };
+        if Pin::new(&mut *io).poll_close(cx).is_pending() && self.lingers_until.is_none() {
+            self.lingers_until = Some(now + linger_timeout);
+            return false;
+        }
+        let until = *self.lingers_until.get_or_insert(now + linger_timeout);
+        let mut ended = self.ended || until <= now;
+        let mut unread = [0; LINGER_BYTES];
+        for _ in 0..LINGER_READS_MAX {
+            ended = ended
+                || match Pin::new(&mut *io).poll_read(cx, &mut unread) {
+                    Poll::Pending => break,
+                    Poll::Ready(read) => read.unwrap_or(0) == 0,
+                };
+        }
+        if ended {
+            (self.io, self.lingers_until) = (None, None);
+        }
+        ended
+    }
+}
+
+fn poll_write<I: AsyncWrite>(
+    io: Pin<&mut I>,
+    cx: &mut Context<'_>,
+    wire: &impl Buf,
+) -> Poll<io::Result<usize>> {
+    let written = if wire.chunk().len() == wire.remaining() {
+        io.poll_write(cx, wire.chunk())
+    } else {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let filled = wire.chunks_vectored(&mut slices);
+        io.poll_write_vectored(cx, &slices[..filled])
+    };
+    written.map(|written| match written {
+        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
+        written => written,
+    })
+}
+
+/// What a thread lends to whichever stream it drives.
+struct Buffers {
+    read: Vec<u8>,
+    scratch: Scratch,
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        Self { read: vec![0; READ_BYTES], scratch: Scratch::new() }
+    }
+}
+
+thread_local! {
+    static BUFFERS: Cell<Option<Box<Buffers>>> = const { Cell::new(None) };
+}
+
+/// One read takes at most this much, from however many packets.
+const READ_BYTES: usize = 64 << 10;
+/// Large bodies that one write takes by reference.
+const SLICES_MAX: usize = 16;
+/// What a closed peer still sends is thrown away in pieces of this size, so many at a time.
+const LINGER_BYTES: usize = 1024;
+const LINGER_READS_MAX: usize = 64;

@@ -1,0 +1,121 @@
+//! Commands for a task from whoever has a word with it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// A bounded queue of commands with one reader: the task that owns the machine.
+///
+/// Whoever sends never waits. While the reader is at work, nothing is woken: it looks again before it rests.
+#[derive(Debug)]
+pub struct Mailbox<C> {
+    inner: Mutex<Inner<C>>,
+    bytes_max: usize,
+    commands_max: usize,
+}
+
+#[derive(Debug)]
+struct Inner<C> {
+    bytes: usize,
+    closed: bool,
+    commands: Vec<C>,
+    cut: bool,
+    reader: Option<Waker>,
+}
+
+/// What became of a command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[must_use]
+pub enum Sent {
+    /// Nobody reads any more.
+    Closed,
+    /// There is no room.
+    Full,
+    /// It will be read.
+    Taken,
+}
+
+impl<C> Mailbox<C> {
+    /// An empty mailbox; `bytes_max` bounds what the senders say their commands hold.
+    pub fn new(commands_max: usize, bytes_max: usize) -> Self {
+        let inner =
+            Inner { bytes: 0, closed: false, commands: Vec::new(), cut: false, reader: None };
+        Self { inner: Mutex::new(inner), bytes_max, commands_max }
+    }
+
+    /// Sends a command that holds `bytes`. One that is larger than the bound is taken when nothing else waits.
+    pub fn send(&self, command: C, bytes: usize) -> Sent {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Sent::Closed;
+        }
+        let full =
+            inner.commands.len() >= self.commands_max || inner.bytes + bytes > self.bytes_max;
+        if full && !inner.commands.is_empty() {
+            return Sent::Full;
+        }
+        inner.bytes += bytes;
+        inner.push(command);
+        Sent::Taken
+    }
+
+    /// Sends the last command there will be, even into a full mailbox.
+    pub fn send_last(&self, command: C) -> Sent {
+        let mut inner = self.lock();
+        if std::mem::replace(&mut inner.closed, true) {
+            return Sent::Closed;
+        }
+        inner.push(command);
+        Sent::Taken
+    }
+
+    /// Sends a command that must not be lost, even into a full mailbox; for what is sent once.
+    pub(crate) fn send_urgent(&self, command: C) {
+        let mut inner = self.lock();
+        if !inner.closed {
+            inner.push(command);
+        }
+    }
+
+    /// Takes no more commands.
+    pub fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    /// Ends the reader where it stands.
+    pub(crate) fn cut(&self) {
+        let mut inner = self.lock();
+        (inner.cut, inner.closed) = (true, true);
+        inner.wake();
+    }
+
+    /// Moves all commands to `commands`. If there are none, the task of `cx` is woken by the next one.
+    /// `Ready` if the reader must end.
+    pub(crate) fn poll(&self, cx: &Context<'_>, commands: &mut Vec<C>) -> Poll<()> {
+        let mut inner = self.lock();
+        if inner.cut {
+            return Poll::Ready(());
+        }
+        inner.bytes = 0;
+        if !inner.commands.is_empty() {
+            commands.append(&mut inner.commands);
+        } else if !inner.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
+            inner.reader = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner<C>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C> Inner<C> {
+    fn push(&mut self, command: C) {
+        self.commands.push(command);
+        self.wake();
+    }
+
+    fn wake(&mut self) {
+        self.reader.take().into_iter().for_each(Waker::wake);
+    }
+}

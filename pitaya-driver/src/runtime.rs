@@ -1,0 +1,91 @@
+//! What a runtime has to supply: a clock, an executor, a timer and sockets.
+
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use futures_io::{AsyncRead, AsyncWrite};
+use pitaya_core::Instant;
+
+/// A runtime: tokio, smol, or the simulator of the tests.
+///
+/// Nothing here assumes one core or many. A value of it is a handle, cheap to clone.
+pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
+    /// A socket that accepts connections.
+    type Listener: Listener<Stream = Self::Stream>;
+    /// One connection.
+    type Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+    /// Something that wakes its task at a chosen time.
+    type Timer: Timer;
+
+    /// The time. It never goes back.
+    fn now(&self) -> Instant;
+
+    /// A timer that is not set.
+    fn timer(&self) -> Self::Timer;
+
+    /// Runs a future beside the others until it ends.
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static);
+
+    /// A socket that listens on `address`; port 0 lets the system choose.
+    fn bind(&self, address: SocketAddr) -> impl Future<Output = io::Result<Self::Listener>> + Send;
+
+    /// A connection to `address`.
+    fn connect(&self, address: SocketAddr)
+    -> impl Future<Output = io::Result<Self::Stream>> + Send;
+
+    /// The addresses of a host name.
+    fn resolve(
+        &self,
+        host: &str,
+        port: u16,
+    ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
+
+    /// Ends when the process is asked to stop: SIGINT or SIGTERM.
+    fn stop_signal(&self) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// A seed that differs from run to run, unless the runtime is a simulated one.
+    fn seed(&self) -> u64;
+}
+
+/// A socket that accepts connections.
+pub trait Listener: Send + Sync + 'static {
+    /// One connection.
+    type Stream;
+
+    /// The next connection and where it comes from.
+    ///
+    /// The future may be dropped and made anew without losing a connection.
+    fn accept(&self) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>> + Send;
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// Something that wakes its task at a chosen time.
+pub trait Timer: Send + Unpin + 'static {
+    /// Ready once `deadline` has come; until then the task of `cx` will be woken at it. A later call may set
+    /// another deadline.
+    fn poll_at(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()>;
+}
+
+/// A runtime that the process has, unlike a simulated one.
+pub trait Native: Runtime {
+    /// The runtime that the caller runs on.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    fn current() -> io::Result<Self>;
+
+    /// Starts a runtime of its own and blocks the thread until `main` ends on it.
+    ///
+    /// # Errors
+    ///
+    /// The system refuses what a runtime needs.
+    fn block_on<T>(main: impl Future<Output = T>) -> io::Result<T>;
+}

@@ -1,0 +1,100 @@
+//! What sessions and contexts of this server can do.
+
+use std::sync::Arc;
+
+use pitaya_core::session::{Binding, Host, HostFuture, SessionHandle};
+use pitaya_core::{CloseReason, Command, Counter, Error, Instant};
+
+use crate::mailbox::Sent;
+use crate::runtime::Runtime;
+use crate::server::shared::{Address, Shared};
+use crate::timers::Sleep;
+
+/// The side of one session that its handlers see.
+pub(super) struct SessionHost<R> {
+    pub(super) mailbox: Address,
+    pub(super) shared: Arc<Shared<R>>,
+}
+
+impl<R: Runtime> Host for SessionHost<R> {
+    fn bind(&self, session: SessionHandle, uid: &str) -> HostFuture<Result<Arc<str>, Error>> {
+        let shared = Arc::clone(&self.shared);
+        let begun = shared.sessions().begin_bind(session.id(), uid);
+        Box::pin(async move {
+            let bound = match begun {
+                Ok(binding) => finish_bind(&shared, &session, binding).await,
+                Err(error) => Err(error),
+            };
+            if bound.is_err() {
+                shared.config.counters().add(Counter::UidsRefused);
+            }
+            bound
+        })
+    }
+
+    fn send(&self, command: Command) -> bool {
+        let sent = match &command {
+            Command::Push(_, body) => {
+                let bytes = body.len();
+                self.push(command, bytes)
+            }
+            Command::Close(_) | Command::Kick(..) | Command::Reply(..) | Command::Shutdown => {
+                self.mailbox.send_last(command)
+            }
+        };
+        sent == Sent::Taken
+    }
+
+    fn now(&self) -> Instant {
+        self.shared.runtime.now()
+    }
+
+    fn sleep(&self, until: Instant) -> HostFuture<()> {
+        Box::pin(Sleep::until(&self.shared.timers, self.shared.runtime.clone(), until))
+    }
+}
+
+impl<R> SessionHost<R> {
+    /// A client that does not keep up with its pushes is closed rather than waited for.
+    fn push(&self, push: Command, bytes: usize) -> Sent {
+        let sent = self.mailbox.send(push, bytes);
+        if sent == Sent::Full {
+            self.shared.config.counters().add(Counter::PushesRefused);
+            // Closed already is as good.
+            let _ = self.mailbox.send_last(Command::Close(CloseReason::OutboxFull));
+        }
+        sent
+    }
+}
+
+async fn finish_bind<R: Runtime>(
+    shared: &Arc<Shared<R>>,
+    session: &SessionHandle,
+    binding: Binding,
+) -> Result<Arc<str>, Error> {
+    let uid = Arc::clone(binding.uid());
+    let mut pending = PendingBind { binding: Some(binding), shared: Arc::clone(shared) };
+    shared.handlers.hooks().bind(session, &uid).await?;
+    let binding = pending.binding.take().expect("taken only here");
+    let replaced = shared.sessions().finish_bind(binding)?;
+    if let Some((_, older)) = replaced {
+        let text = Some("replaced by a newer login".to_owned());
+        // A session that closes at this moment needs no kick.
+        let _ = older.send_last(Command::Kick(text, CloseReason::Replaced));
+    }
+    Ok(uid)
+}
+
+/// A bind whose hooks are at work; a handler that is dropped meanwhile leaves no trace.
+struct PendingBind<R: Runtime> {
+    binding: Option<Binding>,
+    shared: Arc<Shared<R>>,
+}
+
+impl<R: Runtime> Drop for PendingBind<R> {
+    fn drop(&mut self) {
+        if let Some(binding) = self.binding.take() {
+            self.shared.sessions().cancel_bind(binding);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! A server: from the description of an application to acceptors, sessions and a clean end.
+
+mod accept;
+mod host;
+mod serve;
+mod shared;
+
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pitaya_core::app::Handlers;
+use pitaya_core::{App, Codec, ConnConfig, Counters, Error, Limits, StartError};
+use pitaya_proto::dictionary::Dictionary;
+use pitaya_proto::handshake::HandshakeRequest;
+
+use crate::runtime::{Listener, Native, Runtime};
+use crate::timers::Sleep;
+use shared::Shared;
+
+/// The description of a server; [`run`](Self::run) or [`start`](Self::start) makes it one.
+pub struct Server<R> {
+    kind: String,
+    build: Box<Build>,
+    codec: &'static str,
+    tcp: Vec<String>,
+    dictionary: Vec<(String, u16)>,
+    compression: bool,
+    limits: Limits,
+    validators: Vec<(String, Box<pitaya_core::Validator>)>,
+    on_ready: Option<Box<dyn FnOnce(&[SocketAddr]) + Send>>,
+    runtime: PhantomData<fn() -> R>,
+}
+
+type Build = dyn FnOnce(&str, Dictionary) -> Result<Handlers, StartError> + Send;
+
+impl<R: Runtime> Server<R> {
+    /// A server of the kind `kind`, which is the first part of the full names of its routes.
+    pub fn new<S, C>(kind: impl Into<String>, app: App<S, C>) -> Self
+    where
+        S: Clone + Send + Sync + 'static,
+        C: Codec,
+    {
+        Self {
+            kind: kind.into(),
+            build: Box::new(|kind, dictionary| app.build(kind, dictionary)),
+            codec: C::NAME,
+            tcp: Vec::new(),
+            dictionary: Vec::new(),
+            compression: true,
+            limits: Limits::default(),
+            validators: Vec::new(),
+            on_ready: None,
+            runtime: PhantomData,
+        }
+    }
+
+    /// Accepts clients over TCP on `address`, such as `127.0.0.1:3250`; port 0 lets the system choose.
+    /// A server may have several acceptors.
+    #[must_use]
+    pub fn tcp(mut self, address: impl Into<String>) -> Self {
+        self.tcp.push(address.into());
+        self
+    }
+
+    /// Other limits than the defaults.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Routes that may travel as codes, towards clients that are known to read them.
+    #[must_use]
+    pub fn dictionary<N: Into<String>>(
+        mut self,
+        routes: impl IntoIterator<Item = (N, u16)>,
+    ) -> Self {
+        self.dictionary.extend(routes.into_iter().map(|(route, code)| (route.into(), code)));
+        self
+    }
+
+    /// Whether to compress towards clients that can inflate; on by default.
+    #[must_use]
+    pub fn compression(self, compression: bool) -> Self {
+        Self { compression, ..self }
+    }
+
+    /// Judges the handshake of every client; `Err` refuses it, with a text for the log. Validators are asked in
+    /// the order of their addition.
+    #[must_use]
+    pub fn validator(
+        mut self,
+        name: impl Into<String>,
+        validator: impl Fn(&HandshakeRequest) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.validators.push((name.into(), Box::new(validator)));
+        self
+    }
+
+    /// Is told the addresses, in the order of the acceptors, once clients can connect.
+    #[must_use]
+    pub fn on_ready(self, ready: impl FnOnce(&[SocketAddr]) + Send + 'static) -> Self {
+        Self { on_ready: Some(Box::new(ready)), ..self }
+    }
+
+    /// Starts the server on `runtime`; it runs until its handle is told to shut down.
+    ///
+    /// # Errors
+    ///
+    /// Routes or a dictionary that contradict themselves, or an address that cannot be had. Nothing runs then.
+    pub async fn start_on(self, runtime: R) -> Result<ServerHandle<R>, StartError> {
+        let mut listeners = Vec::new();
+        for address in &self.tcp {
+            listeners.push(accept::bind(&runtime, &self.kind, address).await?);
+        }
+        let addresses: Vec<_> =
+            listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let dictionary = |why: &dyn std::fmt::Display| StartError::Dictionary(why.to_string());
+        let routes = Dictionary::new(self.dictionary).map_err(|why| dictionary(&why))?;
+        let handlers = (self.build)(&self.kind, routes.clone())?;
+        let mut config = ConnConfig::new(self.codec, routes, self.limits)
+            .map_err(|why| dictionary(&why))?
+            .compression(self.compression);
+        for (name, validator) in self.validators {
+            config = config.validator(name, validator);
+        }
+        let shared = Shared::new(runtime, Arc::new(config), handlers);
+        for listener in listeners {
+            shared.runtime.spawn(accept::accept_all(Arc::clone(&shared), listener));
+        }
+        tracing::info!(kind = self.kind, ?addresses, "ready");
+        self.on_ready.into_iter().for_each(|ready| ready(&addresses));
+        Ok(ServerHandle { addresses, shared })
+    }
+}
+
+impl<R: Native> Server<R> {
+    /// Runs the server on a runtime of its own, until the process is asked to stop by SIGINT or SIGTERM. Then it
+    /// accepts nobody any more, answers what is in flight, and closes.
+    ///
+    /// # Errors
+    ///
+    /// What keeps it from starting.
+    pub fn run(self) -> Result<(), StartError> {
+        let failed = |error: std::io::Error| StartError::Runtime(error.to_string());
+        R::block_on(async {
+            let server = self.start().await?;
+            server.shared.runtime.stop_signal().await.map_err(failed)?;
+            server.shutdown().await;
+            Ok(())
+        })
+        .map_err(failed)?
+    }
+
+    /// Starts the server on the runtime that the caller runs on.
+    ///
+    /// # Errors
+    ///
+    /// As [`start_on`](Self::start_on), or there is no runtime.
+    pub async fn start(self) -> Result<ServerHandle<R>, StartError> {
+        let runtime = R::current().map_err(|error| StartError::Runtime(error.to_string()))?;
+        self.start_on(runtime).await
+    }
+}
+
+/// A server that runs. It goes on when the handle is dropped.
+#[derive(Debug)]
+pub struct ServerHandle<R: Runtime> {
+    addresses: Vec<SocketAddr>,
+    shared: Arc<Shared<R>>,
+}
+
+impl<R: Runtime> ServerHandle<R> {
+    /// Where it listens, in the order of its acceptors.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// What was counted so far.
+    pub fn counters(&self) -> &Arc<Counters> {
+        self.shared.config.counters()
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.shared.connections()
+    }
+
+    /// How many sessions there are.
+    pub fn sessions(&self) -> usize {
+        self.shared.sessions().len()
+    }
+
+    /// Kicks the session of a user id.
+    ///
+    /// # Errors
+    ///
+    /// Nobody of that id is here.
+    pub fn kick(&self, uid: &str, reason: &str) -> Result<(), Error> {
+        self.shared.kick(uid, reason)
+    }
+
+    /// Stops: accepts nobody any more, answers what is in flight, then closes each connection plainly, so that
+    /// clients may come back. What is left after the limit `shutdown_timeout` is cut.
+    pub async fn shutdown(self) {
+        self.shared.begin_shutdown();
+        let limits = self.shared.config.limits();
+        let runtime = self.shared.runtime.clone();
+        let mut timeout = Sleep::lasting(&self.shared.timers, runtime, limits.shutdown_timeout);
+        let drained = self.shared.wait_until_empty(&mut timeout).await;
+        if !drained {
+            self.shared.cut();
+        }
+        self.shared.timers.stop();
+        tracing::info!(drained, "stopped");
+    }
+}

@@ -1,0 +1,187 @@
+//! What all connections of one server share.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use pitaya_core::app::Handlers;
+use pitaya_core::{CloseReason, Command, ConnConfig, Counter, Error, SessionTable};
+use pitaya_proto::error;
+
+use crate::mailbox::Mailbox;
+use crate::runtime::Runtime;
+use crate::timers::{Sleep, Timers};
+
+/// The server itself. Calls to local routes do not lock anything of it.
+#[derive(Debug)]
+pub(super) struct Shared<R> {
+    pub(super) config: Arc<ConnConfig>,
+    pub(super) handlers: Handlers,
+    pub(super) runtime: R,
+    pub(super) timers: Arc<Timers>,
+    sessions: Mutex<SessionTable<Address>>,
+    open: Mutex<BTreeMap<u64, Address>>,
+    opened: AtomicU64,
+    handshaking: AtomicUsize,
+    stops: AtomicBool,
+    /// Tasks that wait for room, or for the end.
+    waiting: Mutex<Vec<Waker>>,
+}
+
+/// Where a session and its connection are reached.
+pub(super) type Address = Arc<Mailbox<Command>>;
+
+impl<R: Runtime> Shared<R> {
+    pub(super) fn new(runtime: R, config: Arc<ConnConfig>, handlers: Handlers) -> Arc<Self> {
+        let timers = Timers::start(&runtime);
+        let sessions = Mutex::new(SessionTable::new(config.limits().uid_bytes_max));
+        Arc::new(Self {
+            config,
+            handlers,
+            runtime,
+            timers,
+            sessions,
+            open: Mutex::default(),
+            opened: AtomicU64::new(0),
+            handshaking: AtomicUsize::new(0),
+            stops: AtomicBool::new(false),
+            waiting: Mutex::default(),
+        })
+    }
+
+    pub(super) fn sessions(&self) -> MutexGuard<'_, SessionTable<Address>> {
+        lock(&self.sessions)
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        lock(&self.open).len()
+    }
+
+    /// A place for one connection; `None` if there are too many.
+    pub(super) fn enter(self: &Arc<Self>) -> Option<Place<R>> {
+        let limits = self.config.limits();
+        let counters = self.config.counters();
+        let mut open = lock(&self.open);
+        if open.len() >= limits.connections_max || self.stops() {
+            counters.add(Counter::ConnectionsRefused);
+            return None;
+        }
+        counters.add(Counter::ConnectionsAccepted);
+        let mailbox = Mailbox::new(limits.outbound_packets_max, limits.outbound_bytes_max);
+        let (id, mailbox) = (self.opened.fetch_add(1, Ordering::Relaxed), Arc::new(mailbox));
+        open.insert(id, Arc::clone(&mailbox));
+        self.handshaking.fetch_add(1, Ordering::Relaxed);
+        Some(Place { handshakes: true, id, mailbox, shared: Arc::clone(self) })
+    }
+
+    /// Ready when a connection may be accepted.
+    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_until(cx, || {
+            self.stops()
+                || self.handshaking.load(Ordering::Relaxed) < self.config.limits().handshaking_max
+        })
+    }
+
+    pub(super) fn poll_stops(&self, cx: &Context<'_>) -> Poll<()> {
+        self.poll_until(cx, || self.stops())
+    }
+
+    pub(super) fn kick(&self, uid: &str, reason: &str) -> Result<(), Error> {
+        let sessions = self.sessions();
+        let address = sessions.by_uid(uid).and_then(|id| sessions.address(id));
+        let address = address.ok_or(error::SESSION_NOT_FOUND)?;
+        let text = Some(reason.to_owned()).filter(|text| !text.is_empty());
+        // A session that closes at this moment needs no kick.
+        let _ = address.send_last(Command::Kick(text.clone(), CloseReason::Kicked(text)));
+        Ok(())
+    }
+
+    pub(super) fn begin_shutdown(&self) {
+        let open = lock(&self.open);
+        self.stops.store(true, Ordering::Release);
+        open.values().for_each(|mailbox| mailbox.send_urgent(Command::Shutdown));
+        drop(open);
+        self.wake_all();
+    }
+
+    /// Drops every connection where it stands.
+    pub(super) fn cut(&self) {
+        self.config.counters().add(Counter::ShutdownsCut);
+        lock(&self.open).values().for_each(|mailbox| mailbox.cut());
+    }
+
+    /// Waits until no connection is open; `false` if the time ran out first.
+    pub(super) async fn wait_until_empty(&self, timeout: &mut Sleep<R>) -> bool {
+        std::future::poll_fn(|cx| {
+            let empty = self.poll_until(cx, || self.connections() == 0);
+            if empty.is_ready() {
+                return Poll::Ready(true);
+            }
+            std::pin::Pin::new(&mut *timeout).poll(cx).map(|()| false)
+        })
+        .await
+    }
+
+    fn stops(&self) -> bool {
+        self.stops.load(Ordering::Acquire)
+    }
+
+    fn poll_until(&self, cx: &Context<'_>, done: impl Fn() -> bool) -> Poll<()> {
+        if done() {
+            return Poll::Ready(());
+        }
+        let mut waiting = lock(&self.waiting);
+        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            waiting.push(cx.waker().clone());
+        }
+        drop(waiting);
+        // It may have come true before the waker was there to be woken.
+        if done() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    fn wake_all(&self) {
+        let waiting = std::mem::take(&mut *lock(&self.waiting));
+        waiting.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// The place of one connection among those of the server; it is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Place<R: Runtime> {
+    pub(super) mailbox: Address,
+    pub(super) shared: Arc<Shared<R>>,
+    handshakes: bool,
+    id: u64,
+}
+
+impl<R: Runtime> Place<R> {
+    /// The connection is ready to work, or will never be.
+    pub(super) fn end_handshake(&mut self) {
+        if std::mem::take(&mut self.handshakes) {
+            let before = self.shared.handshaking.fetch_sub(1, Ordering::Relaxed);
+            if before >= self.shared.config.limits().handshaking_max {
+                self.shared.wake_all();
+            }
+        }
+    }
+}
+
+impl<R: Runtime> Drop for Place<R> {
+    fn drop(&mut self) {
+        self.end_handshake();
+        self.shared.config.counters().add(Counter::ConnectionsClosed);
+        let mut open = lock(&self.shared.open);
+        open.remove(&self.id);
+        let empty = open.is_empty();
+        drop(open);
+        if empty {
+            self.shared.wake_all();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing of an application runs under these locks, so what they guard is whole.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

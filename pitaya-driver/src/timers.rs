@@ -1,0 +1,168 @@
+//! One timer wheel for all that waits on one executor; it alone uses the runtime's timer.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use pitaya_core::Instant;
+
+use crate::runtime::{Runtime, Timer};
+use crate::wheel::{Wheel, WheelKey};
+
+/// Where the deadlines of many tasks are kept.
+#[derive(Debug)]
+pub struct Timers(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    wheel: Wheel<Waker>,
+    /// The task that turns the wheel, and until when it sleeps.
+    task: Option<Waker>,
+    sleeps_until: Option<Instant>,
+    stopped: bool,
+}
+
+impl Timers {
+    /// Deadlines of which a task of `runtime` takes care until [`stop`](Self::stop).
+    pub fn start<R: Runtime>(runtime: &R) -> Arc<Self> {
+        let wheel = Wheel::new(runtime.now());
+        let inner = Inner { wheel, task: None, sleeps_until: None, stopped: false };
+        let timers = Arc::new(Self(Mutex::new(inner)));
+        let (turned, clock) = (Arc::clone(&timers), runtime.clone());
+        runtime.spawn(async move {
+            let mut timer = clock.timer();
+            std::future::poll_fn(|cx| turned.poll_turn(cx, &clock, &mut timer)).await;
+        });
+        timers
+    }
+
+    /// Ends the task; what is set is not reached any more.
+    pub fn stop(&self) {
+        let mut inner = self.lock();
+        inner.stopped = true;
+        wake(inner.task.take());
+    }
+
+    fn poll_turn<R: Runtime>(
+        &self,
+        cx: &mut Context<'_>,
+        clock: &R,
+        timer: &mut R::Timer,
+    ) -> Poll<()> {
+        loop {
+            let mut reached = Vec::new();
+            let sleeps_until = {
+                let mut inner = self.lock();
+                if inner.stopped {
+                    return Poll::Ready(());
+                }
+                inner.wheel.advance(clock.now(), |waker| reached.push(waker));
+                inner.task = Some(cx.waker().clone());
+                inner.sleeps_until = inner.wheel.poll_timeout();
+                inner.sleeps_until
+            };
+            reached.into_iter().for_each(Waker::wake);
+            match sleeps_until {
+                Some(until) if timer.poll_at(cx, until).is_ready() => {}
+                Some(_) | None => return Poll::Pending,
+            }
+        }
+    }
+
+    fn set(&self, deadline: Instant, waker: &Waker) -> WheelKey {
+        let mut inner = self.lock();
+        let key = inner.wheel.set(deadline, waker.clone());
+        let next = inner.wheel.poll_timeout();
+        if inner.sleeps_until.is_none_or(|until| next.is_some_and(|next| next < until)) {
+            inner.sleeps_until = next;
+            wake(inner.task.take());
+        }
+        key
+    }
+
+    fn cancel(&self, key: WheelKey) {
+        self.lock().wheel.cancel(key);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    waker.into_iter().for_each(Waker::wake);
+}
+
+/// The deadline of one task among the [`Timers`].
+#[derive(Debug)]
+pub struct Alarm {
+    timers: Arc<Timers>,
+    set: Option<(Instant, WheelKey)>,
+}
+
+impl Alarm {
+    /// An alarm that is not set.
+    pub fn new(timers: Arc<Timers>) -> Self {
+        Self { timers, set: None }
+    }
+
+    /// Sees to it that the task is woken at `deadline`, or before it.
+    ///
+    /// An alarm that is set and not later is kept: the task looks again when it goes off, which is cheaper
+    /// than to move it with every packet.
+    pub fn set(&mut self, cx: &Context<'_>, now: Instant, deadline: Instant) {
+        if self.set.as_ref().is_some_and(|(at, _)| now < *at && *at <= deadline) {
+            return;
+        }
+        self.clear();
+        self.set = Some((deadline, self.timers.set(deadline, cx.waker())));
+    }
+
+    /// Forgets the deadline.
+    pub fn clear(&mut self) {
+        if let Some((_, key)) = self.set.take() {
+            self.timers.cancel(key);
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+/// A wait until a moment, by the clock of a runtime.
+#[derive(Debug)]
+pub struct Sleep<R> {
+    alarm: Alarm,
+    clock: R,
+    until: Instant,
+}
+
+impl<R: Runtime> Sleep<R> {
+    /// Ends at `until`, or up to a tick of the wheel later.
+    pub fn until(timers: &Arc<Timers>, clock: R, until: Instant) -> Self {
+        Self { alarm: Alarm::new(Arc::clone(timers)), clock, until }
+    }
+
+    /// Ends after `duration`.
+    pub fn lasting(timers: &Arc<Timers>, clock: R, duration: Duration) -> Self {
+        let until = clock.now() + duration;
+        Self::until(timers, clock, until)
+    }
+}
+
+impl<R: Runtime> Future for Sleep<R> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let (now, until) = (self.clock.now(), self.until);
+        if until <= now {
+            return Poll::Ready(());
+        }
+        self.alarm.set(cx, now, until);
+        Poll::Pending
+    }
+}
