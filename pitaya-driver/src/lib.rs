@@ -1,5 +1,6 @@
 //! Futures that move bytes between sockets and decisions, written once for every runtime.
 
+mod client;
 mod drive;
 mod mailbox;
 mod runtime;
@@ -8,6 +9,7 @@ mod timers;
 mod transport;
 mod wheel;
 
+pub use client::{Client, ConnectError, RawSubscription, Subscription};
 pub use drive::{Drive, Serve};
 pub use mailbox::{Mailbox, Sent};
 pub use runtime::{Listener, Native, Runtime, Timer};

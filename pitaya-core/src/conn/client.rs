@@ -190,7 +190,7 @@ impl<W> ClientConn<W> {
                 Ok(body) => Some(ClientEvent::Reply { waiter, result: Ok(body) }),
                 Err(error) => {
                     let reason = CloseReason::BadInflate(error);
-                    self.failed.push_back((waiter, no_reply(&reason)));
+                    self.failed.push_back((waiter, reason.no_reply()));
                     self.lose(reason);
                     self.poll_ended()
                 }
@@ -223,7 +223,7 @@ impl<W> ClientConn<W> {
         scratch: &mut Scratch,
     ) {
         if let Some(reason) = &self.closed {
-            let error = no_reply(reason);
+            let error = reason.no_reply();
             return self.failed.push_back((waiter, error));
         }
         let id = match self.calls.start(deadline, waiter) {
@@ -313,7 +313,7 @@ impl<W> ClientConn<W> {
         if let Some(counter) = reason.counter() {
             self.config.counters.add(counter);
         }
-        let error = no_reply(&reason);
+        let error = reason.no_reply();
         self.failed.extend(self.calls.fail_all().map(|waiter| (waiter, error.clone())));
         self.early.clear();
         self.phase = Phase::Closed;
@@ -446,11 +446,6 @@ impl<W> Machine for ClientConn<W> {
     fn is_finished(&self) -> bool {
         self.told && !self.outbox.has_remaining()
     }
-}
-
-/// What a waiter is told when the connection ends first.
-fn no_reply(reason: &CloseReason) -> Error {
-    Error::from(error::PIPE_BROKEN).with_metadata("reason", reason.to_string())
 }
 
 /// A server asks for whole seconds; less or more than this is a mistake, and must not make a client spin

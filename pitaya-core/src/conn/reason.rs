@@ -1,5 +1,6 @@
 //! Why a connection ended, and whose fault it was.
 
+use pitaya_proto::error::{self, Error};
 use pitaya_proto::handshake::{HandshakeError, HandshakeResponseError};
 use pitaya_proto::message::MessageError;
 use pitaya_proto::packet::{PacketError, PacketKind};
@@ -144,6 +145,11 @@ impl CloseReason {
             | Self::UnexpectedMessage
             | Self::UnknownRouteCode(_) => false,
         }
+    }
+
+    /// What a client's request is answered with when its connection ends first: PIT-499, and the reason.
+    pub fn no_reply(&self) -> Error {
+        Error::from(error::PIPE_BROKEN).with_metadata("reason", self.to_string())
     }
 
     /// What counts connections that end this way, beside those that end at all.
