@@ -32,8 +32,24 @@ use smol::Executor;
 use smol::stream::StreamExt as _;
 
 pub use pitaya_core::*;
+pub use pitaya_driver::{ConnectError, RawSubscription, Subscription};
 pub use stream::Stream;
 
+/// A client on smol.
+///
+/// ```no_run
+/// # use pitaya_smol::Client;
+/// # async fn play() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::connect("127.0.0.1:3250").await?;
+/// let mut waves = client.subscribe::<String>("onWave");
+/// let greeting: String = client.request("hall.greet", &"ada").await?;
+/// while let Some(name) = waves.next().await {
+///     println!("{name} waves");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub type Client<C = Json> = pitaya_driver::Client<Smol, C>;
 /// A server on smol.
 pub type Server = pitaya_driver::Server<Smol>;
 /// A running server on smol.

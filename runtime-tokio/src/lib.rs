@@ -32,8 +32,24 @@ use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use pitaya_core::*;
+pub use pitaya_driver::{ConnectError, RawSubscription, Subscription};
 pub use stream::Stream;
 
+/// A client on tokio.
+///
+/// ```no_run
+/// # use pitaya_tokio::Client;
+/// # async fn play() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = Client::connect("127.0.0.1:3250").await?;
+/// let mut waves = client.subscribe::<String>("onWave");
+/// let greeting: String = client.request("hall.greet", &"ada").await?;
+/// while let Some(name) = waves.next().await {
+///     println!("{name} waves");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub type Client<C = Json> = pitaya_driver::Client<Tokio, C>;
 /// A server on tokio.
 pub type Server = pitaya_driver::Server<Tokio>;
 /// A running server on tokio.
