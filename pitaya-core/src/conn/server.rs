@@ -227,10 +227,7 @@ impl ServerConn {
     /// See [`Machine::handle_eof`](crate::Machine::handle_eof).
     pub fn handle_eof(&mut self, now: Instant, rest: usize) {
         // A client that shut down its sending side may still read, but no Pitaya client does that.
-        if self.closed.is_some() {
-            self.outbox.clear();
-        }
-        self.close(
+        self.lose(
             now,
             if rest == 0 { CloseReason::PeerClosed } else { CloseReason::EndInsidePacket },
         );
@@ -238,10 +235,7 @@ impl ServerConn {
 
     /// See [`Machine::handle_failure`](crate::Machine::handle_failure).
     pub fn handle_failure(&mut self, now: Instant, kind: std::io::ErrorKind) {
-        if self.closed.is_some() {
-            self.outbox.clear();
-        }
-        self.close(now, CloseReason::Io(kind));
+        self.lose(now, CloseReason::Io(kind));
     }
 
     /// See [`Machine::handle_timeout`](crate::Machine::handle_timeout).
@@ -252,10 +246,7 @@ impl ServerConn {
             return self.outbox.clear();
         }
         if self.written_until().is_some_and(|until| until <= now) {
-            if self.closed.is_some() {
-                self.outbox.clear();
-            }
-            return self.close(now, CloseReason::SlowReader);
+            return self.lose(now, CloseReason::SlowReader);
         }
         match self.phase {
             Phase::AwaitHandshake | Phase::AwaitAck if self.handshake_until <= now => {
@@ -297,6 +288,14 @@ impl ServerConn {
     pub fn is_outbox_full(&self) -> bool {
         self.outbox.packets() >= self.config.limits.outbound_packets_max
             || self.outbox.remaining() >= self.config.limits.outbound_bytes_max
+    }
+
+    /// Nobody is left to write to; what waits is for the next connection of the session, if there may be one.
+    fn lose(&mut self, now: Instant, reason: CloseReason) {
+        if self.closed.is_some() && self.detached_until.is_none() {
+            self.outbox.clear();
+        }
+        self.close(now, reason);
     }
 
     fn is_sending(&self) -> bool {
