@@ -146,7 +146,8 @@ impl Player {
 
     /// A waiting call whose turn has come.
     fn poll_start<'e>(&mut self, now: Instant) -> Option<Event<'e>> {
-        if self.conn.is_outbox_full() {
+        // Once the connection is to close, what waits never runs, also before that is told.
+        if !self.conn.is_open() || self.conn.is_outbox_full() {
             return None;
         }
         let (start, body) = self.calls.poll_start(now)?;
@@ -175,10 +176,10 @@ impl Player {
 
     fn handle_reply(&mut self, now: Instant, key: CallKey, reply: Reply, scratch: &mut Scratch) {
         match self.calls.handle_ended(key) {
-            Ended::Answers(request) => {
+            Ended::Answers(request) if self.conn.is_open() => {
                 self.conn.reply(now, request, &reply, scratch);
             }
-            Ended::Late => self.config.counters.add(Counter::RepliesLate),
+            Ended::Answers(_) | Ended::Late => self.config.counters.add(Counter::RepliesLate),
             Ended::Nothing => {}
         }
     }

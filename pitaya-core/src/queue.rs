@@ -18,7 +18,6 @@ pub struct CallQueue<W> {
     turn: Option<CallKey>,
     waiting_bytes: usize,
     next_key: u64,
-    closed: bool,
     bounds: Bounds,
 }
 
@@ -75,7 +74,6 @@ impl<W> CallQueue<W> {
             turn: None,
             waiting_bytes: 0,
             next_key: 0,
-            closed: false,
             bounds: Bounds {
                 calls_max: limits.calls_max,
                 waiting_bytes_max: limits.calls_waiting_bytes_max,
@@ -125,7 +123,7 @@ impl<W> CallQueue<W> {
         self.pass_turn(key);
         match started.arrival.ticket.request {
             None => Ended::Nothing,
-            Some(_) if started.late || self.closed => Ended::Late,
+            Some(_) if started.late => Ended::Late,
             Some(request) => Ended::Answers(request),
         }
     }
@@ -147,14 +145,14 @@ impl<W> CallQueue<W> {
         Some(Expired::Abandoned(started.key, started.arrival.ticket))
     }
 
-    /// Closes the session: what waits is dropped unrun and counted in the result; what runs goes on, but for
-    /// the calls whose keys `cancel` is given.
+    /// Closes the session: what waits is dropped unrun and counted in the result; what runs is late from now
+    /// on and goes on, but for the calls whose keys `cancel` is given.
     pub fn close(&mut self, mut cancel: impl FnMut(CallKey)) -> usize {
-        self.closed = true;
         let dropped = self.waiting.len();
         self.waiting = VecDeque::new();
         self.waiting_bytes = 0;
-        self.started.retain(|started| {
+        self.started.retain_mut(|started| {
+            started.late = true;
             let cancelled = started.arrival.ticket.options.cancel_on_close;
             if cancelled {
                 cancel(started.key);

@@ -138,7 +138,7 @@ impl ServerConn {
         reply: &Reply,
         scratch: &mut Scratch,
     ) {
-        if self.is_sending() {
+        if self.is_open() {
             self.config.counters.add(Counter::RepliesSent);
             let (id, error) = (request.get(), reply.is_error);
             self.send(now, &reply.body, scratch, |body| Message::Response { id, error, body });
@@ -147,7 +147,7 @@ impl ServerConn {
 
     /// Queues a push. More of them than the outbox takes means that the client does not keep up: it is closed.
     pub fn push(&mut self, now: Instant, route: &str, body: Bytes, scratch: &mut Scratch) {
-        if !self.is_sending() {
+        if !self.is_open() {
             return;
         }
         let full = self.outbox.packets() >= self.config.limits.outbound_packets_max
@@ -298,7 +298,8 @@ impl ServerConn {
         self.close(now, reason);
     }
 
-    fn is_sending(&self) -> bool {
+    /// Whether the client works, or may come back: what is sent to it is not lost.
+    pub(crate) fn is_open(&self) -> bool {
         self.phase == Phase::Working || self.detached_until.is_some()
     }
 
