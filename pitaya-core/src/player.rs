@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pitaya_proto::error::{self, Error};
 use pitaya_proto::handshake::HandshakeRequest;
-use pitaya_proto::zlib::Scratch;
+use pitaya_proto::message::Body;
+use pitaya_proto::zlib::{InflateError, Scratch};
 
 use crate::conn::{ClientCall, ConnEvent};
 use crate::queue::{Ended, Expired, Start, Ticket};
@@ -85,46 +86,68 @@ impl Player {
         self.calls.len()
     }
 
+    /// As [`Machine::next`], but what comes borrows from the input alone: what was compressed is copied.
+    pub(crate) fn next<'i>(
+        &mut self,
+        now: Instant,
+        input: &mut &'i [u8],
+        scratch: &mut Scratch,
+    ) -> Next<Event<'i>> {
+        if let Some(key) = self.abandoned.pop() {
+            return Next::Event(Event::Abandoned(key));
+        }
+        if let Some(event) = self.poll_start(now) {
+            return Next::Event(event);
+        }
+        loop {
+            let event = match self.conn.next(now, input) {
+                Next::NeedBytes => return Next::NeedBytes,
+                Next::Paused => return Next::Paused,
+                Next::Event(ConnEvent::Called(call)) => match self.admit(now, call, scratch) {
+                    Some(event) => event,
+                    None => continue,
+                },
+                Next::Event(ConnEvent::Closed(reason)) => self.finish(reason),
+                Next::Event(ConnEvent::Detached(reason)) => Event::Detached(reason),
+                Next::Event(ConnEvent::Opened(request)) => Event::Opened(request),
+            };
+            return Next::Event(event);
+        }
+    }
+
     /// Judges a call that came in: it runs now, or it waits, is refused, or breaks the protocol.
     fn admit<'i>(
         &mut self,
         now: Instant,
         call: ClientCall<'i>,
         scratch: &mut Scratch,
-    ) -> Option<(Start, ClientCall<'i>)> {
-        let kind = call.request.map_or(RouteKind::Notify, |_| RouteKind::Request);
-        if call.request.is_some_and(|request| self.calls.has_request(request)) {
-            let request = call.request.map_or(0, NonZeroU64::get);
-            self.conn.close(now, CloseReason::DuplicateRequest(request));
+    ) -> Option<Event<'i>> {
+        let ClientCall { body, request, route } = call;
+        if let Some(id) = request.filter(|id| self.calls.has_request(*id)) {
+            self.conn.close(now, CloseReason::DuplicateRequest(id.get()));
             return None;
         }
-        let route = match self.routes.find(call.route, kind) {
+        let kind = request.map_or(RouteKind::Notify, |_| RouteKind::Request);
+        let route = match self.routes.find(route, kind) {
             Ok(Destination::Here(route)) => route,
             // Without a cluster there are no other servers; Pitaya leaves the client without an answer.
             Ok(Destination::Elsewhere(_)) => {
-                return self.refuse(now, call.request, &error::NO_SERVERS.into(), scratch);
+                return self.refuse(now, request, &error::NO_SERVERS.into(), scratch);
             }
-            Err(error) => return self.refuse(now, call.request, &error, scratch),
+            Err(error) => return self.refuse(now, request, &error, scratch),
+        };
+        let body = match inflate(body, scratch, self.config.limits.inflated_bytes_max) {
+            Ok(body) => body,
+            Err(error) => {
+                self.conn.close(now, CloseReason::BadInflate(error));
+                return None;
+            }
         };
         let options = self.routes.entry(route).options;
-        let ticket =
-            Ticket { bytes: call.body.bytes().len(), options, request: call.request, route };
-        let mut kept = Ok(());
-        let inflated_bytes_max = self.config.limits.inflated_bytes_max;
-        let start = self.calls.arrive(now, ticket, || {
-            match call.body.inflate(scratch, inflated_bytes_max) {
-                Ok(body) => Bytes::copy_from_slice(body),
-                Err(error) => {
-                    kept = Err(error);
-                    Bytes::new()
-                }
-            }
-        });
-        if let Err(error) = kept {
-            self.conn.close(now, CloseReason::BadInflate(error));
-        }
+        let ticket = Ticket { bytes: body.len(), options, request, route };
+        let start = self.calls.arrive(now, ticket, || Bytes::copy_from_slice(&body));
         self.update(now);
-        start.map(|start| (start, call))
+        start.map(|start| self.call(start, body))
     }
 
     /// Tells a caller no. A notify has nobody to tell.
@@ -219,38 +242,7 @@ impl Machine for Player {
         input: &mut &'i [u8],
         scratch: &'e mut Scratch,
     ) -> Next<Event<'e>> {
-        if let Some(key) = self.abandoned.pop() {
-            return Next::Event(Event::Abandoned(key));
-        }
-        if let Some(event) = self.poll_start(now) {
-            return Next::Event(event);
-        }
-        let (start, call) = loop {
-            match self.conn.next(now, input) {
-                Next::NeedBytes => return Next::NeedBytes,
-                Next::Paused => return Next::Paused,
-                Next::Event(ConnEvent::Called(call)) => {
-                    if let Some(started) = self.admit(now, call, scratch) {
-                        break started;
-                    }
-                }
-                Next::Event(ConnEvent::Closed(reason)) => return Next::Event(self.finish(reason)),
-                Next::Event(ConnEvent::Detached(reason)) => {
-                    return Next::Event(Event::Detached(reason));
-                }
-                Next::Event(ConnEvent::Opened(request)) => {
-                    return Next::Event(Event::Opened(request));
-                }
-            }
-        };
-        match call.body.inflate(scratch, self.config.limits.inflated_bytes_max) {
-            Ok(body) => Next::Event(self.call(start, Cow::Borrowed(body))),
-            Err(error) => {
-                self.calls.handle_ended(start.key);
-                self.conn.close(now, CloseReason::BadInflate(error));
-                Next::Event(self.finish(CloseReason::BadInflate(error)))
-            }
-        }
+        self.next(now, input, scratch)
     }
 
     fn handle_command(&mut self, now: Instant, command: Command, scratch: &mut Scratch) {
@@ -294,5 +286,16 @@ impl Machine for Player {
 
     fn is_finished(&self) -> bool {
         self.conn.is_finished()
+    }
+}
+
+fn inflate<'i>(
+    body: Body<'i>,
+    scratch: &mut Scratch,
+    bytes_max: usize,
+) -> Result<Cow<'i, [u8]>, InflateError> {
+    match body {
+        Body::Plain(body) => Ok(Cow::Borrowed(body)),
+        Body::Zlib(_) => body.inflate(scratch, bytes_max).map(|body| Cow::Owned(body.to_vec())),
     }
 }
