@@ -155,9 +155,10 @@ impl CloseReason {
     /// What counts connections that end this way, beside those that end at all.
     pub(crate) const fn counter(&self) -> Option<Counter> {
         match self {
+            Self::BadInflate(InflateError::TooLarge) => Some(Counter::BodiesTooLarge),
             Self::BadHandshake(_)
             | Self::BadHandshakeResponse(_)
-            | Self::BadInflate(_)
+            | Self::BadInflate(InflateError::Malformed | InflateError::Truncated)
             | Self::BadMessage(_)
             | Self::BadPacket(_)
             | Self::DuplicateRequest(_)
