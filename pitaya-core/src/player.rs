@@ -200,7 +200,10 @@ impl Player {
     fn handle_reply(&mut self, now: Instant, key: CallKey, reply: Reply, scratch: &mut Scratch) {
         match self.calls.handle_ended(key) {
             Ended::Answers(request) if self.conn.is_open() => {
-                self.conn.reply(now, request, &reply, scratch);
+                if !self.conn.reply(now, request, &reply, scratch) {
+                    let error = Error::internal("the reply is too large for a packet");
+                    let _: Option<()> = self.refuse(now, Some(request), &error, scratch);
+                }
             }
             Ended::Answers(_) | Ended::Late => self.config.counters.add(Counter::RepliesLate),
             Ended::Nothing => {}

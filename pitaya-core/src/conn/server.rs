@@ -102,8 +102,8 @@ impl ServerConn {
                 });
             }
             if self.is_full() {
-                self.paused = true;
-                self.config.counters.add(Counter::Pauses);
+                let goes_on = std::mem::replace(&mut self.paused, true);
+                self.config.counters.add_many(Counter::Pauses, (!goes_on).into());
                 return Next::Paused;
             }
             if std::mem::take(&mut self.paused) {
@@ -130,19 +130,22 @@ impl ServerConn {
         }
     }
 
-    /// Queues an answer.
+    /// Queues an answer; `false` if it is one that the wire cannot carry.
     pub fn reply(
         &mut self,
         now: Instant,
         request: NonZeroU64,
         reply: &Reply,
         scratch: &mut Scratch,
-    ) {
-        if self.is_open() {
-            self.config.counters.add(Counter::RepliesSent);
-            let (id, error) = (request.get(), reply.is_error);
-            self.send(now, &reply.body, scratch, |body| Message::Response { id, error, body });
+    ) -> bool {
+        if !self.is_open() {
+            return true;
         }
+        let (id, error) = (request.get(), reply.is_error);
+        let sent =
+            self.send(now, &reply.body, scratch, |body| Message::Response { id, error, body });
+        self.config.counters.add_many(Counter::RepliesSent, sent.into());
+        sent
     }
 
     /// Queues a push. More of them than the outbox takes means that the client does not keep up: it is closed.
@@ -386,10 +389,10 @@ impl ServerConn {
         body: &'m [u8],
         scratch: &'m mut Scratch,
         message: impl FnOnce(Body<'m>) -> Message<'m>,
-    ) {
+    ) -> bool {
         let worth_it = self.inflates && body.len() >= self.config.limits.compression_bytes_min;
         let body = if worth_it { Body::deflate(body, scratch) } else { Body::Plain(body) };
-        self.write(now, |out| message(body).encode_packet(out));
+        self.write(now, |out| message(body).encode_packet(out))
     }
 
     fn beat(&mut self, now: Instant) {
@@ -400,13 +403,12 @@ impl ServerConn {
         &mut self,
         now: Instant,
         packet: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) {
+    ) -> bool {
         if !self.outbox.has_remaining() {
             self.written_at = now;
         }
-        if let Err(error) = self.outbox.append(packet) {
-            tracing::error!(?error, "a packet was not written");
-        }
+        let written = self.outbox.append(packet);
+        written.inspect_err(|error| tracing::error!(?error, "a packet was not written")).is_ok()
     }
 
     fn written_until(&self) -> Option<Instant> {
