@@ -1,6 +1,5 @@
 //! Which routes this server has, and what a route from outside means.
 
-use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -206,7 +205,7 @@ fn check_name(entry: &RouteEntry) -> Result<(), StartError> {
 }
 
 #[expect(clippy::disallowed_types, reason = "a fixed hasher, and never iterated")]
-type Names = HashMap<Box<[u8]>, RouteId, FixedState>;
+type Names = std::collections::HashMap<Box<[u8]>, RouteId, FixedState>;
 
 /// Pitaya's own remotes live there.
 const RESERVED_SERVICE: &str = "sys";
