@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Instant;
 
-/// Requests in flight to one peer. `W` is whoever waits for the reply; each waiter comes back exactly once.
+/// Requests in flight to one peer. `W` is whoever waits for the reply; each waiter comes back
+/// exactly once.
 ///
 /// ```
 /// use pitaya_core::{Calls, Instant};
@@ -22,7 +23,8 @@ pub struct Calls<W> {
     next: RequestId,
 }
 
-/// What joins a request and its reply. It is never 0 nor `u32::MAX`, which some peers keep for themselves.
+/// What joins a request and its reply. It is never 0 nor `u32::MAX`, which some peers keep for
+/// themselves.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct RequestId(u32);
 
@@ -83,16 +85,6 @@ impl<W> Calls<W> {
     /// When [`expire`](Self::expire) has something to give.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.deadlines.first().map(|(deadline, _)| *deadline)
-    }
-
-    /// Requests in flight.
-    pub fn len(&self) -> usize {
-        self.in_flight.len()
-    }
-
-    /// Whether nobody waits.
-    pub fn is_empty(&self) -> bool {
-        self.in_flight.is_empty()
     }
 }
 
@@ -181,7 +173,7 @@ mod tests {
         for id in [finished, expired, failed] {
             assert_eq!(calls.finish(id), None);
         }
-        assert_eq!((calls.expire(at(9)), calls.poll_timeout(), calls.len()), (None, None, 0));
+        assert_eq!((calls.expire(at(9)), calls.poll_timeout()), (None, None));
     }
 
     #[test]

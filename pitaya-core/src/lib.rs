@@ -21,8 +21,8 @@ pub use app::{App, Ctx, FromCall, FromRef, Payload, Routes, State};
 pub use call::{Call, CallKey, Context, Options, Origin, Reply, RouteId};
 pub use calls::{Calls, RequestId, TooMany};
 pub use conn::{
-    ClientCall, ClientCommand, ClientConfig, ClientConn, ClientEvent, CloseReason, ConnConfig,
-    ConnEvent, Fault, ServerConn, Validator,
+    ClientCall, ClientCommand, ClientConfig, ClientConn, ClientEvent, ClientRequest, CloseReason,
+    ConnConfig, ConnEvent, Fault, ServerConn, Validator,
 };
 pub use counters::{Counter, Counters};
 pub use limits::{Limit, Limits};

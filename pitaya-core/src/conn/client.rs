@@ -26,14 +26,14 @@ use crate::conn::phase::{Phase, Side, Step, step};
 use crate::{Counter, Instant, Machine, Next, Outbox, earlier};
 
 pub use config::ClientConfig;
-pub use event::{ClientCommand, ClientEvent};
+pub use event::{ClientCommand, ClientEvent, ClientRequest};
 
-/// The client's end of a connection. `W` is whoever waits for a reply; every waiter comes back exactly
-/// once in a [`ClientEvent::Reply`], the last of them before [`ClientEvent::Closed`].
+/// The client's end of a connection. `W` is whoever waits for a reply; every waiter comes back
+/// exactly once in a [`ClientEvent::Reply`], the last of them before [`ClientEvent::Closed`].
 ///
-/// The handshake waits in the outbox from the start. Commands may be given before the server has accepted
-/// it: their bytes are kept and go out right behind the acknowledgement, also those of a request whose
-/// deadline has passed by then.
+/// The handshake waits in the outbox from the start. Commands may be given before the server has
+/// accepted it: their bytes are kept and go out right behind the acknowledgement, also those of a
+/// request whose deadline has passed by then.
 #[derive(Debug)]
 pub struct ClientConn<W> {
     config: Arc<ClientConfig>,
@@ -55,11 +55,16 @@ pub struct ClientConn<W> {
     told: bool,
 }
 
-/// What the last packet brings to the owner; the body may still be compressed.
+/// What a packet brings to the owner; the body of a message may still be compressed.
 enum News<'i, W> {
+    Message(Target<'i, W>, Body<'i>),
     Opened(Arc<HandshakeResponse>),
-    Push { route: Cow<'i, str>, body: Body<'i> },
-    Reply { waiter: W, error: bool, body: Body<'i> },
+}
+
+/// Whom a message is for.
+enum Target<'i, W> {
+    Route(Cow<'i, str>),
+    Waiter { waiter: W, error: bool },
 }
 
 impl<W> ClientConn<W> {
@@ -91,11 +96,6 @@ impl<W> ClientConn<W> {
             conn.lose(CloseReason::HandshakeRefused(error.to_string()));
         }
         conn
-    }
-
-    /// Requests that wait for their reply.
-    pub fn in_flight(&self) -> usize {
-        self.calls.len()
     }
 
     fn receive<'i>(
@@ -142,14 +142,14 @@ impl<W> ClientConn<W> {
     fn message<'i>(&mut self, bytes: &'i [u8]) -> Result<Option<News<'i, W>>, CloseReason> {
         match Message::decode(bytes).map_err(CloseReason::BadMessage)? {
             Message::Push { route, body } => {
-                Ok(Some(News::Push { route: self.route(route)?, body }))
+                Ok(Some(News::Message(Target::Route(self.route(route)?), body)))
             }
             Message::Response { id, error, body } => {
                 let waiter = RequestId::from_wire(id).and_then(|id| self.calls.finish(id));
                 if waiter.is_none() {
                     self.config.counters.add(Counter::RepliesLate);
                 }
-                Ok(waiter.map(|waiter| News::Reply { waiter, error, body }))
+                Ok(waiter.map(|waiter| News::Message(Target::Waiter { waiter, error }, body)))
             }
             Message::Notify { .. } | Message::Request { .. } => Err(CloseReason::UnexpectedMessage),
         }
@@ -170,31 +170,23 @@ impl<W> ClientConn<W> {
     /// Inflates last, when nothing else needs the scratch.
     fn deliver<'e>(
         &mut self,
-        news: News<'e, W>,
+        (target, body): (Target<'e, W>, Body<'e>),
         scratch: &'e mut Scratch,
     ) -> Option<ClientEvent<'e, W>> {
-        let bytes_max = self.config.limits.received_bytes_max;
-        match news {
-            News::Opened(server) => Some(ClientEvent::Opened(server)),
-            News::Push { route, body } => match body.inflate(scratch, bytes_max) {
-                Ok(body) => Some(ClientEvent::Push { route, body }),
-                Err(error) => {
-                    self.lose(CloseReason::BadInflate(error));
-                    self.poll_ended()
-                }
-            },
-            News::Reply { waiter, error, body } => match body.inflate(scratch, bytes_max) {
-                Ok(body) if error => {
-                    Some(ClientEvent::Reply { waiter, result: Err(self.decode_error(body)) })
-                }
-                Ok(body) => Some(ClientEvent::Reply { waiter, result: Ok(body) }),
-                Err(error) => {
-                    let reason = CloseReason::BadInflate(error);
+        match (target, body.inflate(scratch, self.config.limits.received_bytes_max)) {
+            (Target::Route(route), Ok(body)) => Some(ClientEvent::Push { route, body }),
+            (Target::Waiter { waiter, error }, Ok(body)) => {
+                let result = if error { Err(self.decode_error(body)) } else { Ok(body) };
+                Some(ClientEvent::Reply { waiter, result })
+            }
+            (target, Err(error)) => {
+                let reason = CloseReason::BadInflate(error);
+                if let Target::Waiter { waiter, .. } = target {
                     self.failed.push_back((waiter, reason.no_reply()));
-                    self.lose(reason);
-                    self.poll_ended()
                 }
-            },
+                self.lose(reason);
+                self.poll_ended()
+            }
         }
     }
 
@@ -213,15 +205,8 @@ impl<W> ClientConn<W> {
         Some(ClientEvent::Closed(reason.clone()))
     }
 
-    fn request(
-        &mut self,
-        now: Instant,
-        route: &str,
-        body: &[u8],
-        deadline: Instant,
-        waiter: W,
-        scratch: &mut Scratch,
-    ) {
+    fn request(&mut self, now: Instant, request: ClientRequest<W>, scratch: &mut Scratch) {
+        let ClientRequest { route, body, deadline, waiter } = request;
         if let Some(reason) = &self.closed {
             let error = reason.no_reply();
             return self.failed.push_back((waiter, error));
@@ -232,7 +217,7 @@ impl<W> ClientConn<W> {
                 return self.refuse(waiter, Error::new(error::TOO_MANY_REQUESTS, TOO_MANY));
             }
         };
-        let sent = self.send(now, route, body, scratch, |route, body| {
+        let sent = self.send(now, &route, &body, scratch, |route, body| {
             let id = u64::from(id.get());
             Message::Request { id, route, body }
         });
@@ -353,7 +338,7 @@ impl<W> Machine for ClientConn<W> {
         input: &mut &'i [u8],
         scratch: &'e mut Scratch,
     ) -> Next<ClientEvent<'e, W>> {
-        let news = loop {
+        let message = loop {
             if let Some(event) = self.poll_ended() {
                 return Next::Event(event);
             }
@@ -363,7 +348,10 @@ impl<W> Machine for ClientConn<W> {
             let before = input.len();
             match packet::decode(input, self.config.limits.received_bytes_max) {
                 Ok(Some(packet)) => match self.receive(now, packet, scratch) {
-                    Ok(Some(news)) => break news,
+                    Ok(Some(News::Message(target, body))) => break (target, body),
+                    Ok(Some(News::Opened(server))) => {
+                        return Next::Event(ClientEvent::Opened(server));
+                    }
                     Ok(None) => {}
                     Err(reason) => self.lose(reason),
                 },
@@ -382,16 +370,14 @@ impl<W> Machine for ClientConn<W> {
                 heartbeat.handle_heard(now);
             }
         };
-        self.deliver(news, scratch).map_or(Next::NeedBytes, Next::Event)
+        self.deliver(message, scratch).map_or(Next::NeedBytes, Next::Event)
     }
 
     fn handle_command(&mut self, now: Instant, command: ClientCommand<W>, scratch: &mut Scratch) {
         match command {
             ClientCommand::Close(reason) => self.close(reason),
             ClientCommand::Notify { route, body } => self.notify(now, &route, &body, scratch),
-            ClientCommand::Request { route, body, deadline, waiter } => {
-                self.request(now, &route, &body, deadline, waiter, scratch);
-            }
+            ClientCommand::Request(request) => self.request(now, request, scratch),
         }
     }
 
@@ -448,8 +434,8 @@ impl<W> Machine for ClientConn<W> {
     }
 }
 
-/// A server asks for whole seconds; less or more than this is a mistake, and must not make a client spin
-/// or time overflow.
+/// A server asks for whole seconds; less or more than this is a mistake, and must not make a client
+/// spin or time overflow.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 

@@ -7,7 +7,7 @@ mod phase;
 mod reason;
 mod server;
 
-pub use client::{ClientCommand, ClientConfig, ClientConn, ClientEvent};
+pub use client::{ClientCommand, ClientConfig, ClientConn, ClientEvent, ClientRequest};
 pub use config::{ConnConfig, Validator};
 pub use reason::{CloseReason, Fault};
 pub use server::{ClientCall, ConnEvent, ServerConn};

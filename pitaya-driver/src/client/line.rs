@@ -136,7 +136,8 @@ impl Serving {
 }
 
 impl Drop for Serving {
-    /// Whoever waits must not wait for ever, also when a runtime drops its tasks or a command came too late.
+    /// Whoever waits must not wait for ever, also when a runtime drops its tasks or a command came
+    /// too late.
     fn drop(&mut self) {
         self.finish(CloseReason::Closed);
         let mut unread = Vec::new();

@@ -11,7 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_channel::oneshot;
 use pitaya_core::{
-    ClientCommand, ClientConfig, CloseReason, Codec, Counter, Decode, Encode, Error, Json,
+    ClientCommand, ClientConfig, ClientRequest, CloseReason, Codec, Counter, Decode, Encode, Error,
+    Json,
 };
 use pitaya_proto::error;
 use pitaya_proto::handshake::HandshakeResponse;
@@ -25,11 +26,11 @@ pub use connect::ConnectError;
 use line::Line;
 pub use pushes::{RawSubscription, Subscription};
 
-/// A connection to a server. It is a handle: clones share the connection, and the last one that is dropped
-/// closes it.
+/// A connection to a server. It is a handle: clones share the connection, and the last one that is
+/// dropped closes it.
 ///
-/// `C` is how values are written; the server has to speak the same. Requests are answered in any order; what
-/// one task sends before it waits is sent in order.
+/// `C` is how values are written; the server has to speak the same. Requests are answered in any
+/// order; what one task sends before it waits is sent in order.
 pub struct Client<R, C = Json> {
     shared: Arc<Shared<R>>,
     /// How long requests of this handle wait.
@@ -104,9 +105,9 @@ impl<R: Runtime, C: Codec> Client<R, C> {
     ///
     /// # Errors
     ///
-    /// The server's error; or of our own PIT-504 when no reply came in time, PIT-499 when the connection ended
-    /// first, PIT-429 when too much is in flight, and PIT-000 when the reply does not decode. Whether the server
-    /// ran the handler is known only from its own errors.
+    /// The server's error; or of our own PIT-504 when no reply came in time, PIT-499 when the
+    /// connection ended first, PIT-429 when too much is in flight, and PIT-000 when the reply does
+    /// not decode. Whether the server ran the handler is known only from its own errors.
     pub async fn request<T, U>(&self, route: &str, argument: &T) -> Result<U, Error>
     where
         C: Encode<T> + Decode<U>,
@@ -125,17 +126,19 @@ impl<R: Runtime, C: Codec> Client<R, C> {
         let (waiter, reply) = oneshot::channel();
         let bytes = body.len();
         let deadline = self.shared.runtime.now() + self.deadline;
-        let request = ClientCommand::Request { route: route.into(), body, deadline, waiter };
-        let sent = self.send(request, bytes);
+        let request = ClientRequest { route: route.into(), body, deadline, waiter };
+        let sent = self.send(ClientCommand::Request(request), bytes);
         sent.inspect_err(|_| self.shared.config.counters.add(Counter::RequestsRefused))?;
         reply.await.unwrap_or_else(|_| Err(self.shared.line.no_reply()))
     }
 
-    /// Tells the server something that has no reply. It is on its way, but nothing says whether it arrives.
+    /// Tells the server something that has no reply. It is on its way, but nothing says whether it
+    /// arrives.
     ///
     /// # Errors
     ///
-    /// What the wire cannot carry; PIT-429 when too much waits to be sent; PIT-499 when the connection is closed.
+    /// What the wire cannot carry; PIT-429 when too much waits to be sent; PIT-499 when the
+    /// connection is closed.
     pub fn notify<T>(&self, route: &str, argument: &T) -> Result<(), Error>
     where
         C: Encode<T>,
@@ -160,8 +163,8 @@ impl<R: Runtime, C: Codec> Client<R, C> {
         sent.inspect_err(|_| self.shared.config.counters.add(Counter::NotifiesDropped))
     }
 
-    /// The pushes of one route from now on, for whoever asks for the [next](Subscription::next) one. Pushes that
-    /// nobody subscribed to are dropped and counted.
+    /// The pushes of one route from now on, for whoever asks for the [next](Subscription::next)
+    /// one. Pushes that nobody subscribed to are dropped and counted.
     pub fn subscribe<T>(&self, route: &str) -> Subscription<T, C>
     where
         C: Decode<T>,
@@ -184,7 +187,8 @@ impl<R: Runtime, C: Codec> Client<R, C> {
         &self.shared.config
     }
 
-    /// Waits for the end of the connection, and says why it came: a kick, a lost server, a close of our own.
+    /// Waits for the end of the connection, and says why it came: a kick, a lost server, a close of
+    /// our own.
     pub async fn closed(&self) -> CloseReason {
         self.shared.line.closed().await
     }

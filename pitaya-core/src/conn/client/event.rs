@@ -46,14 +46,18 @@ pub enum ClientCommand<W> {
         body: Bytes,
     },
     /// Ask the server something.
-    Request {
-        /// The handler meant.
-        route: Arc<str>,
-        /// Its argument.
-        body: Bytes,
-        /// When to stop waiting.
-        deadline: Instant,
-        /// Whoever waits.
-        waiter: W,
-    },
+    Request(ClientRequest<W>),
+}
+
+/// What a client asks of its server.
+#[derive(Debug, Eq, PartialEq)]
+pub struct ClientRequest<W> {
+    /// The handler meant.
+    pub route: Arc<str>,
+    /// Its argument.
+    pub body: Bytes,
+    /// When to stop waiting.
+    pub deadline: Instant,
+    /// Whoever waits.
+    pub waiter: W,
 }

@@ -56,7 +56,7 @@ impl Peer {
     pub(super) fn request(&mut self, route: &str, body: &[u8], waiter: &'static str) {
         let (route, body) = (route.into(), Bytes::copy_from_slice(body));
         let deadline = self.now + Duration::from_secs(5);
-        self.command(ClientCommand::Request { route, body, deadline, waiter });
+        self.command(ClientCommand::Request(ClientRequest { route, body, deadline, waiter }));
     }
 
     pub(super) fn notify(&mut self, route: &str, body: &[u8]) {
