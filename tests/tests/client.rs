@@ -1,5 +1,7 @@
 //! The client against our own server, on both runtimes, over real sockets.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::net::TcpListener;
