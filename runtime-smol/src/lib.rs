@@ -122,6 +122,15 @@ impl Native for Smol {
     }
 }
 
+/// Runs `main` to its end on a runtime of its own, for programs that have none.
+///
+/// # Errors
+///
+/// The system refuses what a runtime needs.
+pub fn block_on<T>(main: impl Future<Output = T>) -> io::Result<T> {
+    Smol::block_on(main)
+}
+
 /// A listening socket on smol.
 #[derive(Debug)]
 pub struct Acceptor(Async<TcpListener>);

@@ -120,6 +120,15 @@ impl Native for Tokio {
     }
 }
 
+/// Runs `main` to its end on a runtime of its own, for programs that have none.
+///
+/// # Errors
+///
+/// The system refuses what a runtime needs.
+pub fn block_on<T>(main: impl Future<Output = T>) -> io::Result<T> {
+    Tokio::block_on(main)
+}
+
 /// A listening socket on tokio.
 #[derive(Debug)]
 pub struct Acceptor(TcpListener);

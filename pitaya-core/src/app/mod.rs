@@ -54,10 +54,17 @@ pub struct Routes<S = (), C = Json> {
 
 type Invoke<S> = dyn Fn(&Call<'_>, &Scope<'_>, &S) -> Result<Running, Reply> + Send + Sync;
 
-impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
-    /// An application without routes.
+impl<S: Clone + Send + Sync + 'static> App<S> {
+    /// An application without routes that speaks JSON.
     pub fn new(state: S) -> Self {
-        Self { state, routes: Routes::new(), hooks: Hooks::default(), codec: PhantomData }
+        Self::with_codec(state)
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
+    /// An application without routes that speaks `C`, such as `App::<_, Protobuf>::with_codec(state)`.
+    pub fn with_codec(state: S) -> Self {
+        Self { state, routes: Routes::with_codec(), hooks: Hooks::default(), codec: PhantomData }
     }
 
     /// Adds a route that is answered: `handler` gives `Result<T, Error>`. A name has two parts, `service.method`.
@@ -150,9 +157,16 @@ impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
     }
 }
 
-impl<S: 'static, C: Codec> Routes<S, C> {
-    /// No routes yet.
+impl<S: 'static> Routes<S> {
+    /// No routes yet, for an application that speaks JSON.
     pub fn new() -> Self {
+        Self::with_codec()
+    }
+}
+
+impl<S: 'static, C: Codec> Routes<S, C> {
+    /// No routes yet, for an application that speaks `C`.
+    pub fn with_codec() -> Self {
         Self { routes: Vec::new(), codec: PhantomData }
     }
 
@@ -226,7 +240,7 @@ impl<S: 'static, C: Codec> Routes<S, C> {
 
 impl<S: 'static, C: Codec> Default for Routes<S, C> {
     fn default() -> Self {
-        Self::new()
+        Self::with_codec()
     }
 }
 

@@ -28,10 +28,11 @@ pub struct Server<R> {
     compression: bool,
     limits: Limits,
     validators: Vec<(String, Box<pitaya_core::Validator>)>,
-    on_ready: Option<Box<dyn FnOnce(&[SocketAddr]) + Send>>,
+    on_ready: Option<Box<OnReady>>,
     runtime: PhantomData<fn() -> R>,
 }
 
+type OnReady = dyn FnOnce(&[SocketAddr]) + Send;
 type Build = dyn FnOnce(&str, Dictionary) -> Result<Handlers, StartError> + Send;
 
 impl<R: Runtime> Server<R> {
