@@ -68,7 +68,7 @@ impl<'a> Message<'a> {
     /// # Errors
     ///
     /// Whatever Go refuses, and ids that Go would misread; the connection is to be closed.
-    #[inline]
+    #[inline(always)]
     pub fn decode(bytes: &'a [u8]) -> Result<Self, MessageError> {
         let Some((&flag, rest)) = bytes.split_first() else { return Err(MessageError::Short) };
         if rest.is_empty() {

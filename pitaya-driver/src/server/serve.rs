@@ -13,7 +13,7 @@ use pitaya_proto::handshake::HandshakeRequest;
 use crate::drive::Serve;
 use crate::runtime::Runtime;
 use crate::server::host::SessionHost;
-use crate::server::shared::Place;
+use crate::server::shared::{Place, Shared};
 
 /// The server's side of one client.
 pub(super) struct ServePlayer<R: Runtime> {
@@ -21,6 +21,7 @@ pub(super) struct ServePlayer<R: Runtime> {
     remote: SocketAddr,
     session: Option<SessionHandle>,
     running: Vec<Handler>,
+    watch: Watch,
     /// What close hooks still have to do, one after another.
     closing: VecDeque<HostFuture<()>>,
 }
@@ -34,7 +35,8 @@ struct Handler {
 
 impl<R: Runtime> ServePlayer<R> {
     pub(super) fn new(place: Place<R>, remote: SocketAddr) -> Self {
-        Self { place, remote, session: None, running: Vec::new(), closing: VecDeque::new() }
+        let (running, closing) = (Vec::new(), VecDeque::new());
+        Self { place, remote, session: None, running, watch: Watch::default(), closing }
     }
 
     fn open(&mut self, handshake: Box<HandshakeRequest>) {
@@ -50,17 +52,18 @@ impl<R: Runtime> ServePlayer<R> {
     }
 
     fn start(&mut self, cx: &mut Context<'_>, call: &Call<'_>, commands: &mut Vec<Command>) {
-        let handlers = &self.place.shared.handlers;
+        let shared = &*self.place.shared;
+        let handlers = &shared.handlers;
         let route = handlers.routes().name(call.route);
         let session = self.session.as_ref().expect("calls come after the opening");
         match handlers.invoke(call, &Scope { route, session }) {
-            Ok(running) => {
-                let mut handler = Handler { key: call.key, route: Arc::clone(route), running };
-                match handler.poll(&self.place, cx) {
-                    Poll::Ready(reply) => commands.push(Command::Reply(call.key, reply)),
-                    Poll::Pending => self.running.push(handler),
+            Ok(mut running) => match self.watch.poll(shared, cx, route, &mut running) {
+                Poll::Ready(reply) => commands.push(Command::Reply(call.key, reply)),
+                Poll::Pending => {
+                    let route = Arc::clone(route);
+                    self.running.push(Handler { key: call.key, route, running });
                 }
-            }
+            },
             Err(reply) => commands.push(Command::Reply(call.key, reply)),
         }
     }
@@ -80,17 +83,27 @@ impl<R: Runtime> ServePlayer<R> {
     }
 }
 
-impl Handler {
-    /// Polls the handler once, and notes if that took long.
-    fn poll<R: Runtime>(&mut self, place: &Place<R>, cx: &mut Context<'_>) -> Poll<Reply> {
-        let shared = &place.shared;
-        let before = shared.runtime.now();
-        let polled = self.running.poll(cx, &self.route);
-        let took = shared.runtime.now().since(before);
+/// Notes handlers that hold their executor, at the cost of one look at the clock for each poll.
+#[derive(Default)]
+struct Watch {
+    looked: Instant,
+}
+
+impl Watch {
+    fn poll<R: Runtime>(
+        &mut self,
+        shared: &Shared<R>,
+        cx: &mut Context<'_>,
+        route: &str,
+        running: &mut Running,
+    ) -> Poll<Reply> {
+        let polled = running.poll(cx, route);
+        let now = shared.runtime.now();
+        let took = now.since(std::mem::replace(&mut self.looked, now));
         let (limits, counters) = (shared.config.limits(), shared.config.counters());
         if took > limits.poll_slow {
             counters.add(Counter::CallsSlow);
-            tracing::warn!(route = %self.route, ?took, "a handler held its executor");
+            tracing::warn!(%route, ?took, "a handler held its executor");
         }
         polled.map(|ended| {
             ended.unwrap_or_else(|error| {
@@ -104,11 +117,12 @@ impl Handler {
 impl<R: Runtime> Serve<Player> for ServePlayer<R> {
     fn handle_event(
         &mut self,
-        _: Instant,
+        now: Instant,
         cx: &mut Context<'_>,
         event: Event<'_>,
         commands: &mut Vec<Command>,
     ) {
+        self.watch.looked = self.watch.looked.max(now);
         match event {
             Event::Abandoned(key) => self.running.retain(|handler| handler.key != key),
             Event::Call(call) => self.start(cx, &call, commands),
@@ -118,14 +132,14 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
         }
     }
 
-    fn poll_commands(&mut self, _: Instant, cx: &mut Context<'_>, commands: &mut Vec<Command>) {
-        let place = &self.place;
-        self.running.retain_mut(|handler| match handler.poll(place, cx) {
-            Poll::Ready(reply) => {
-                commands.push(Command::Reply(handler.key, reply));
-                false
-            }
-            Poll::Pending => true,
+    fn poll_commands(&mut self, now: Instant, cx: &mut Context<'_>, commands: &mut Vec<Command>) {
+        let (shared, watch) = (&*self.place.shared, &mut self.watch);
+        watch.looked = now;
+        self.running.retain_mut(|Handler { key, route, running }| {
+            let polled = watch.poll(shared, cx, route, running);
+            let Poll::Ready(reply) = polled else { return true };
+            commands.push(Command::Reply(*key, reply));
+            false
         });
         while let Some(hook) = self.closing.front_mut() {
             if hook.as_mut().poll(cx).is_pending() {

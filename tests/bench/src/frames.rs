@@ -26,8 +26,8 @@ impl Route {
 /// The body of every request.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) struct Msg {
-    seq: u64,
-    name: String,
+    pub(crate) seq: u64,
+    pub(crate) name: String,
     x: i32,
     y: i32,
     text: String,

@@ -3,9 +3,12 @@
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 
+use bytes::Bytes;
 use clap::ValueEnum;
+use pitaya_core::{App, Error, Payload, Session};
+use pitaya_driver::{Native, Server};
 
-use crate::frames::{Frame, Route};
+use crate::frames::{Frame, Msg, Route};
 use crate::limit;
 use crate::same_work::SameWork;
 
@@ -43,8 +46,8 @@ impl Target {
     pub(crate) fn serve(self) -> io::Result<()> {
         match self {
             Self::EpollSameWork => limit::serve(&listener()?, SameWork::new()),
-            Self::PitayaSmol => Err(io::Error::other("not built yet")),
-            Self::PitayaTokio => Err(io::Error::other("not built yet")),
+            Self::PitayaSmol => serve_pitaya::<pitaya_smol::Smol>(),
+            Self::PitayaTokio => serve_pitaya::<pitaya_tokio::Tokio>(),
             Self::RawEcho => limit::serve(&listener()?, limit::RawEcho),
         }
     }
@@ -58,6 +61,34 @@ impl Speech {
             Self::Raw => Frame::request(route),
         }
     }
+}
+
+/// Pitaya with its default limits, sessions and counters, on a runtime of one thread.
+fn serve_pitaya<R: Native>() -> io::Result<()> {
+    let app = App::new(())
+        .route(Route::Echo.name(), echo)
+        .route(Route::Json.name(), json)
+        .route(Route::Bind.name(), bind);
+    Server::<R>::new("gate", app)
+        .tcp("127.0.0.1:0")
+        .on_ready(|addresses| announce(addresses[0]).expect("the parent reads the address"))
+        .run()
+        .map_err(|why| io::Error::other(why.to_string()))
+}
+
+async fn echo(body: Bytes) -> Result<Bytes, Error> {
+    Ok(body)
+}
+
+async fn json(Payload(msg): Payload<Msg>) -> Result<Msg, Error> {
+    Ok(msg)
+}
+
+async fn bind(session: Session, Payload(msg): Payload<Msg>) -> Result<Msg, Error> {
+    session.bind(&format!("player-{}", msg.seq)).await?;
+    session.set("level", msg.seq % 100)?;
+    session.set("name", &msg.name)?;
+    Ok(msg)
 }
 
 fn listener() -> io::Result<TcpListener> {
