@@ -1,5 +1,7 @@
 //! Why a connection ended, and whose fault it was.
 
+use std::fmt;
+
 use pitaya_proto::error::{self, Error};
 use pitaya_proto::handshake::{HandshakeError, HandshakeResponseError};
 use pitaya_proto::message::MessageError;
@@ -8,75 +10,87 @@ use pitaya_proto::zlib::InflateError;
 
 use crate::Counter;
 
-/// Why a connection ended. Its text is for logs.
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum CloseReason {
+macro_rules! reasons {
+    ($(
+        $(#[doc = $doc:literal])+
+        [$($text:tt)+] $kind:ident $(($counter:ident))? => $name:ident $(($inner:ty))?;
+    )+) => {
+        /// Why a connection ended. Its text is for logs.
+        #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+        pub enum CloseReason {
+            $($(#[doc = $doc])+ #[error($($text)+)] $name $(($inner))?,)+
+        }
+
+        impl CloseReason {
+            fn facts(&self) -> (Kind, Option<Counter>) {
+                match self {
+                    $(Self::$name { .. } => {
+                        (Kind::$kind, None$(.or(Some(Counter::$counter)))?)
+                    })+
+                }
+            }
+        }
+    };
+}
+
+/// What an end is, and with it who would have to change.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Kind {
+    /// The peer did what the protocol does not allow.
+    Breach,
+    /// We wanted it so.
+    Choice,
+    /// The peer or the way to it is gone.
+    Loss,
+}
+
+// Each with its text, what it is, and what counts it beside the ends of all connections.
+reasons! {
     /// The handshake is not one.
-    #[error("bad handshake: {0}")]
-    BadHandshake(HandshakeError),
+    ["bad handshake: {0}"] Breach(ConnectionsFaulty) => BadHandshake(HandshakeError);
     /// The answer of a server to the handshake is none.
-    #[error("bad handshake response: {0}")]
-    BadHandshakeResponse(HandshakeResponseError),
+    ["bad handshake response: {0}"] Breach(ConnectionsFaulty) =>
+        BadHandshakeResponse(HandshakeResponseError);
     /// A compressed body does not inflate within its limit.
-    #[error("bad compressed body: {0}")]
-    BadInflate(InflateError),
+    ["bad compressed body: {0}"] Breach(ConnectionsFaulty) => BadInflate(InflateError);
     /// A message does not decode.
-    #[error("bad message: {0}")]
-    BadMessage(MessageError),
+    ["bad message: {0}"] Breach(ConnectionsFaulty) => BadMessage(MessageError);
     /// The bytes are no packet, as when the peer speaks another protocol.
-    #[error("bad packet: {0}")]
-    BadPacket(PacketError),
+    ["bad packet: {0}"] Breach(ConnectionsFaulty) => BadPacket(PacketError);
     /// The application or the owner of the connection closed it.
-    #[error("closed by the application")]
-    Closed,
+    ["closed by the application"] Choice => Closed;
     /// A request came with the id of one that is not answered yet.
-    #[error("request {0} is already in flight")]
-    DuplicateRequest(u64),
+    ["request {0} is already in flight"] Breach(ConnectionsFaulty) => DuplicateRequest(u64);
     /// The stream ended inside a packet.
-    #[error("the stream ended inside a packet")]
-    EndInsidePacket,
+    ["the stream ended inside a packet"] Loss(ConnectionsFaulty) => EndInsidePacket;
     /// A validator or the server said no.
-    #[error("handshake refused: {0}")]
-    HandshakeRefused(String),
+    ["handshake refused: {0}"] Choice(HandshakesRefused) => HandshakeRefused(String);
     /// The handshake was not done in time.
-    #[error("the handshake took too long")]
-    HandshakeTimeout,
+    ["the handshake took too long"] Breach(HandshakesExpired) => HandshakeTimeout;
     /// The socket failed.
-    #[error("the socket failed: {0}")]
-    Io(std::io::ErrorKind),
+    ["the socket failed: {0}"] Loss => Io(std::io::ErrorKind);
     /// The application kicked the client, or the server kicked us; the text is the reason, if any.
-    #[error("kicked: {}", .0.as_deref().unwrap_or("no reason given"))]
-    Kicked(Option<String>),
+    [fmt = kicked] Choice => Kicked(Option<String>);
     /// More waited to be written than the limit allows.
-    #[error("the client reads too slowly for what is pushed to it")]
-    OutboxFull,
+    ["the client reads too slowly for what is pushed to it"] Choice(ConnectionsSlow) => OutboxFull;
     /// A packet that began did not finish in time.
-    #[error("a packet did not finish in time")]
-    PacketTimeout,
+    ["a packet did not finish in time"] Loss(PacketsUnfinished) => PacketTimeout;
     /// The peer closed the stream between packets.
-    #[error("closed by the peer")]
-    PeerClosed,
+    ["closed by the peer"] Loss => PeerClosed;
     /// A newer login of the same user took its place.
-    #[error("replaced by a newer login")]
-    Replaced,
+    ["replaced by a newer login"] Choice => Replaced;
     /// The server stops.
-    #[error("the server shuts down")]
-    Shutdown,
+    ["the server shuts down"] Choice => Shutdown;
     /// Nothing came for too long.
-    #[error("nothing was heard for too long")]
-    Silent,
+    ["nothing was heard for too long"] Loss(ConnectionsSilent) => Silent;
     /// Nothing of what waits was taken for too long.
-    #[error("nothing was read by the peer for too long")]
-    SlowReader,
+    ["nothing was read by the peer for too long"] Loss(ConnectionsSlow) => SlowReader;
     /// A packet that does not belong into this phase or direction.
-    #[error("unexpected {0:?} packet")]
-    Unexpected(PacketKind),
+    ["unexpected {0:?} packet"] Breach(ConnectionsFaulty) => Unexpected(PacketKind);
     /// A response or a push from a client, or a request or a notify from a server.
-    #[error("a message that only the other side sends")]
-    UnexpectedMessage,
+    ["a message that only the other side sends"] Breach(ConnectionsFaulty) => UnexpectedMessage;
     /// A route code that the dictionary does not have.
-    #[error("route code {0} is not in the dictionary")]
-    UnknownRouteCode(u16),
+    ["route code {0} is not in the dictionary"] Breach(ConnectionsFaulty) => UnknownRouteCode(u16);
 }
 
 /// Who would have to change for a connection not to end this way.
@@ -86,97 +100,37 @@ pub enum Fault {
     Caller,
     /// The other side, or the network to it.
     Peer,
-    /// This library.
-    Us,
 }
 
 impl CloseReason {
-    /// Whose fault it was.
-    pub const fn fault(&self) -> Fault {
-        match self {
-            Self::BadHandshake(_)
-            | Self::BadHandshakeResponse(_)
-            | Self::BadInflate(_)
-            | Self::BadMessage(_)
-            | Self::BadPacket(_)
-            | Self::DuplicateRequest(_)
-            | Self::EndInsidePacket
-            | Self::HandshakeTimeout
-            | Self::Io(_)
-            | Self::PacketTimeout
-            | Self::PeerClosed
-            | Self::Silent
-            | Self::SlowReader
-            | Self::Unexpected(_)
-            | Self::UnexpectedMessage
-            | Self::UnknownRouteCode(_) => Fault::Peer,
-            Self::Closed
-            | Self::HandshakeRefused(_)
-            | Self::Kicked(_)
-            | Self::OutboxFull
-            | Self::Replaced
-            | Self::Shutdown => Fault::Caller,
+    /// Whose fault it was. It is never this library's: an error of ours is logged as one.
+    pub fn fault(&self) -> Fault {
+        match self.facts().0 {
+            Kind::Choice => Fault::Caller,
+            Kind::Breach | Kind::Loss => Fault::Peer,
         }
     }
 
     /// Whether the peer or the way to it was lost, so that it may come back; see `resume_window`.
-    pub const fn is_loss(&self) -> bool {
-        match self {
-            Self::EndInsidePacket
-            | Self::Io(_)
-            | Self::PacketTimeout
-            | Self::PeerClosed
-            | Self::Silent
-            | Self::SlowReader => true,
-            Self::BadHandshake(_)
-            | Self::BadHandshakeResponse(_)
-            | Self::BadInflate(_)
-            | Self::BadMessage(_)
-            | Self::BadPacket(_)
-            | Self::Closed
-            | Self::DuplicateRequest(_)
-            | Self::HandshakeRefused(_)
-            | Self::HandshakeTimeout
-            | Self::Kicked(_)
-            | Self::OutboxFull
-            | Self::Replaced
-            | Self::Shutdown
-            | Self::Unexpected(_)
-            | Self::UnexpectedMessage
-            | Self::UnknownRouteCode(_) => false,
-        }
+    pub fn is_loss(&self) -> bool {
+        self.facts().0 == Kind::Loss
     }
 
-    /// What a client's request is answered with when its connection ends first: PIT-499, and the reason.
+    /// What a client's request is answered with when its connection ends first: PIT-499 with the
+    /// reason.
     pub fn no_reply(&self) -> Error {
         Error::from(error::PIPE_BROKEN).with_metadata("reason", self.to_string())
     }
 
     /// What counts connections that end this way, beside those that end at all.
-    pub(crate) const fn counter(&self) -> Option<Counter> {
-        match self {
-            Self::BadInflate(InflateError::TooLarge) => Some(Counter::BodiesTooLarge),
-            Self::BadHandshake(_)
-            | Self::BadHandshakeResponse(_)
-            | Self::BadInflate(InflateError::Malformed | InflateError::Truncated)
-            | Self::BadMessage(_)
-            | Self::BadPacket(_)
-            | Self::DuplicateRequest(_)
-            | Self::EndInsidePacket
-            | Self::Unexpected(_)
-            | Self::UnexpectedMessage
-            | Self::UnknownRouteCode(_) => Some(Counter::ConnectionsFaulty),
-            Self::HandshakeRefused(_) => Some(Counter::HandshakesRefused),
-            Self::HandshakeTimeout => Some(Counter::HandshakesExpired),
-            Self::OutboxFull | Self::SlowReader => Some(Counter::ConnectionsSlow),
-            Self::PacketTimeout => Some(Counter::PacketsUnfinished),
-            Self::Silent => Some(Counter::ConnectionsSilent),
-            Self::Closed
-            | Self::Io(_)
-            | Self::Kicked(_)
-            | Self::PeerClosed
-            | Self::Replaced
-            | Self::Shutdown => None,
+    pub(crate) fn counter(&self) -> Option<Counter> {
+        if *self == Self::BadInflate(InflateError::TooLarge) {
+            return Some(Counter::BodiesTooLarge);
         }
+        self.facts().1
     }
+}
+
+fn kicked(reason: &Option<String>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "kicked: {}", reason.as_deref().unwrap_or("no reason given"))
 }
