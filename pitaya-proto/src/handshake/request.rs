@@ -56,6 +56,10 @@ impl HandshakeRequest {
         };
         sys.refuse_duplicates(&SYS_KEYS)?;
         let user = top.find("user").map(|user| serde_json::from_str(user.get()));
+        let user = user.transpose().map_err(|_| HandshakeError::WrongType("user"))?.flatten();
+        if let Some(user) = &user {
+            limits.check_parsed(user)?;
+        }
         Ok(Self {
             platform: sys.text("platform")?,
             lib_version: sys.text("libVersion")?,
@@ -64,7 +68,7 @@ impl HandshakeRequest {
             // Go does not know these two, so it takes them with any type.
             kind: sys.text("type").unwrap_or_default(),
             version: sys.text("version").unwrap_or_default(),
-            user: user.transpose().map_err(|_| HandshakeError::WrongType("user"))?.flatten(),
+            user,
         })
     }
 
@@ -134,6 +138,13 @@ impl HandshakeLimits {
             }
         }
         Ok(())
+    }
+
+    /// Counts again: text under a key that `serde_json` keeps for itself was parsed as more JSON.
+    fn check_parsed(&self, user: &Map<String, Value>) -> Result<(), HandshakeError> {
+        let json = serde_json::to_vec(user).expect("maps of text always serialise into memory");
+        // Numbers may take more bytes than they did, and those that came were counted.
+        Self { bytes_max: usize::MAX, ..*self }.check(&json)
     }
 }
 
@@ -395,6 +406,19 @@ mod tests {
         let text = r#"{"user":{"a":"[[::\"::[[\\"}}"#;
         let limits = HandshakeLimits { depth_max: 2, keys_max: 2, ..HandshakeLimits::default() };
         assert!(HandshakeRequest::parse(text.as_bytes(), &limits).is_ok());
+    }
+
+    #[test]
+    fn json_that_hides_in_a_text_is_counted() {
+        let hidden = |json: &str| {
+            let text = json!({ "a": { "$serde_json::private::RawValue": json } });
+            parse(&json!({ "user": text }).to_string())
+        };
+        assert_eq!(hidden("[1]").unwrap().user.unwrap()["a"], json!([1]));
+        let deep = "[".repeat(64) + &"]".repeat(64);
+        assert_eq!(hidden(&deep), Err(HandshakeError::TooDeep));
+        let keys: Vec<_> = (0..64).map(|key| format!(r#""{key}":0"#)).collect();
+        assert_eq!(hidden(&format!("{{{}}}", keys.join(","))), Err(HandshakeError::TooManyKeys));
     }
 
     fn parse(json: &str) -> Result<HandshakeRequest, HandshakeError> {
