@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::Instant;
+use crate::app::IntoReply;
 
 /// One call to be answered: a request, or a notify if it has no [`request`](Self::request) id.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -75,6 +76,11 @@ impl Reply {
     /// A value.
     pub const fn ok(body: Bytes) -> Self {
         Self { body, is_error: false }
+    }
+
+    /// What a handler's result becomes in the codec `C`: `Reply::encode::<Json>(Ok(joined))`.
+    pub fn encode<C>(result: impl IntoReply<C>) -> Self {
+        result.into_reply()
     }
 
     /// An error, encoded.

@@ -7,6 +7,7 @@ mod conn;
 mod counters;
 mod limits;
 mod machine;
+mod node;
 mod outbox;
 mod player;
 mod queue;
@@ -18,6 +19,7 @@ mod time;
 
 pub use app::codec::{Codec, Decode, Encode, Json, Protobuf};
 pub use app::{App, Ctx, FromCall, FromRef, Payload, Routes, State};
+pub use bytes::Bytes;
 pub use call::{Call, CallKey, Context, Options, Origin, Reply, RouteId};
 pub use calls::{Calls, RequestId, TooMany};
 pub use conn::{
@@ -27,7 +29,9 @@ pub use conn::{
 pub use counters::{Counter, Counters};
 pub use limits::{Limit, Limits};
 pub use machine::{Machine, Next};
+pub use node::{ConnId, Node, NodeEvent};
 pub use outbox::Outbox;
+pub use pitaya_proto::dictionary::Dictionary;
 pub use pitaya_proto::error::Error;
 pub use player::{Command, Event, Player};
 pub use queue::{CallQueue, Ended, Expired, Start, Ticket};

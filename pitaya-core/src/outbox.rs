@@ -7,9 +7,9 @@ use bytes::{Buf, Bytes};
 
 /// Bytes to write, packet by packet.
 ///
-/// Small packets are copied into one buffer and leave in one write; a large body is kept by reference.
-/// Reading it through [`Buf`] makes partial writes need no code. Packets that were not wholly written
-/// can be had again whole, for the next connection of the same session.
+/// Small packets are copied into one buffer and leave in one write; a large body is kept by
+/// reference. Reading it through [`Buf`] makes partial writes need no code. Packets that were not
+/// wholly written can be had again whole, for the next connection of the same session.
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// The copied bytes of `packets`, in order, `start` of them done with.
@@ -48,7 +48,8 @@ impl Outbox {
         self.append_shared(Bytes::new(), write)
     }
 
-    /// Appends one packet whose last bytes are `shared`, by reference; `write` puts what comes before.
+    /// Appends one packet whose last bytes are `shared`, by reference; `write` puts what comes
+    /// before.
     ///
     /// # Errors
     ///
@@ -80,7 +81,8 @@ impl Outbox {
         *self = Self::default();
     }
 
-    /// Makes a packet that was partly written whole again, as the first to go out on the next connection.
+    /// Makes a packet that was partly written whole again, as the first to go out on the next
+    /// connection.
     pub fn rewind(&mut self) {
         self.bytes += self.front_written;
         self.front_written = 0;
@@ -199,7 +201,8 @@ impl Outbox {
     }
 }
 
-/// What an empty outbox may keep: enough for a small reply, so that a busy session allocates nothing.
+/// What an empty outbox may keep: enough for a small reply, so that a busy session allocates
+/// nothing.
 const KEPT_BYTES_MAX: usize = 256;
 const KEPT_PACKETS_MAX: usize = 4;
 /// Below this, moving what is left costs more than the room it takes.

@@ -17,8 +17,8 @@ use crate::{
     Machine, Next, Origin, Outbox, Reply, RouteKind, RouteTable, ServerConn, earlier,
 };
 
-/// The machine of one client: it routes what the connection receives, gives calls their turn, answers
-/// what cannot run, and keeps the session while a lost client may come back.
+/// The machine of one client: it routes what the connection receives, gives calls their turn,
+/// answers what cannot run, and keeps the session while a lost client may come back.
 #[derive(Debug)]
 pub struct Player {
     conn: ServerConn,
@@ -35,7 +35,8 @@ pub struct Player {
 pub enum Event<'e> {
     /// A call to run now; it must be answered with [`Command::Reply`], also if it is a notify.
     Call(Call<'e>),
-    /// The handler of this call must be dropped: it reached the hard limit, or its route is cancelled on close.
+    /// The handler of this call must be dropped: it reached the hard limit, or its route is
+    /// cancelled on close.
     Abandoned(CallKey),
     /// The session is over; this comes once, and no call comes after it.
     Closed(CloseReason),
@@ -73,12 +74,18 @@ impl Player {
         }
     }
 
-    /// Goes on with another connection of the same client, which is ready to work. What was sent meanwhile,
-    /// and what the lost connection did not wholly write, goes out on it in the order it was sent.
+    /// Goes on with another connection of the same client, which is ready to work. What was sent
+    /// meanwhile, and what the lost connection did not wholly write, goes out on it in the order it
+    /// was sent.
     pub fn attach(&mut self, now: Instant, newcomer: Self) {
         let lost = std::mem::replace(&mut self.conn, newcomer.conn);
         self.conn.succeed(now, lost);
         self.update(now);
+    }
+
+    /// Whether the session goes on: its client works, or may still come back.
+    pub fn is_open(&self) -> bool {
+        self.conn.is_open()
     }
 
     /// Calls that wait, run or are late.
@@ -86,7 +93,8 @@ impl Player {
         self.calls.len()
     }
 
-    /// As [`Machine::next`], but what comes borrows from the input alone: what was compressed is copied.
+    /// As [`Machine::next`], but what comes borrows from the input alone: what was compressed is
+    /// copied.
     pub(crate) fn next<'i>(
         &mut self,
         now: Instant,
@@ -130,7 +138,8 @@ impl Player {
         let kind = request.map_or(RouteKind::Notify, |_| RouteKind::Request);
         let route = match self.routes.find(route, kind) {
             Ok(Destination::Here(route)) => route,
-            // Without a cluster there are no other servers; Pitaya leaves the client without an answer.
+            // Without a cluster there are no other servers; Pitaya leaves the client without an
+            // answer.
             Ok(Destination::Elsewhere(_)) => {
                 return self.refuse(now, request, &error::NO_SERVERS.into(), scratch);
             }

@@ -8,9 +8,11 @@ use crate::{CallKey, Instant, Limits, Options, RouteId, earlier};
 
 /// The calls of one session on the server that executes them.
 ///
-/// Handlers run one after another in the order of arrival, but for routes that are concurrent. A call is
-/// *waiting*, *running* or *late*: late once its caller was told of the timeout while it runs on. `W` is
-/// what a waiting call carries. The queue decides; who runs handlers and writes replies is not its concern.
+/// Handlers run one after another in the order of arrival, but for routes that are concurrent. A
+/// call is
+/// *waiting*, *running* or *late*: late once its caller was told of the timeout while it runs on.
+/// `W` is what a waiting call carries. The queue decides; who runs handlers and writes replies is
+/// not its concern.
 #[derive(Debug)]
 pub struct CallQueue<W> {
     waiting: VecDeque<(Arrival, W)>,
@@ -50,7 +52,8 @@ pub struct Start {
 pub enum Expired {
     /// It ran until the hard limit: its handler must be dropped now.
     Abandoned(CallKey, Ticket),
-    /// It was not done in time: the caller must be told, if it wants an answer. It never runs, or it is late.
+    /// It was not done in time: the caller must be told, if it wants an answer. It never runs, or
+    /// it is late.
     TimedOut(Ticket, Duration),
 }
 
@@ -83,9 +86,11 @@ impl<W> CallQueue<W> {
         }
     }
 
-    /// Takes a call that arrived. If it may start at once it is returned; otherwise it waits with what `keep` gives.
+    /// Takes a call that arrived. If it may start at once it is returned; otherwise it waits with
+    /// what `keep` gives.
     ///
-    /// The bounds are the caller's to obey: ask [`is_full`](Self::is_full) before reading the next call.
+    /// The bounds are the caller's to obey: ask [`is_full`](Self::is_full) before reading the next
+    /// call.
     pub fn arrive(
         &mut self,
         now: Instant,
@@ -145,8 +150,8 @@ impl<W> CallQueue<W> {
         Some(Expired::Abandoned(started.key, started.arrival.ticket))
     }
 
-    /// Closes the session: what waits is dropped unrun and counted in the result; what runs is late from now
-    /// on and goes on, but for the calls whose keys `cancel` is given.
+    /// Closes the session: what waits is dropped unrun and counted in the result; what runs is late
+    /// from now on and goes on, but for the calls whose keys `cancel` is given.
     pub fn close(&mut self, mut cancel: impl FnMut(CallKey)) -> usize {
         let dropped = self.waiting.len();
         self.waiting = VecDeque::new();
@@ -250,4 +255,155 @@ struct Bounds {
     deadline: Duration,
     hard_limit: Duration,
     waiting_bytes_max: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn queue() -> CallQueue<&'static str> {
+        CallQueue::new(&Limits::default().calls_max(4).calls_waiting_bytes_max(100))
+    }
+
+    fn at(seconds: u64) -> Instant {
+        Instant::ZERO + SECOND * u32::try_from(seconds).unwrap()
+    }
+
+    fn request(id: u64) -> Ticket {
+        let request = NonZeroU64::new(id);
+        Ticket { bytes: 10, options: Options::default(), request, route: RouteId(0) }
+    }
+
+    fn notify() -> Ticket {
+        request(0)
+    }
+
+    fn concurrent(id: u64) -> Ticket {
+        Ticket { options: Options::concurrent(), ..request(id) }
+    }
+
+    fn runs(queue: &mut CallQueue<&'static str>, ticket: Ticket) -> CallKey {
+        queue.arrive(at(0), ticket, || panic!("it waits")).expect("it has the turn").key
+    }
+
+    fn waits(queue: &mut CallQueue<&'static str>, ticket: Ticket, kept: &'static str) {
+        assert_eq!(queue.arrive(at(0), ticket, || kept), None);
+    }
+
+    #[test]
+    fn the_oldest_waiting_call_gets_the_turn_when_the_one_before_has_ended() {
+        let mut queue = queue();
+        let first = runs(&mut queue, request(1));
+        waits(&mut queue, notify(), "second");
+        waits(&mut queue, request(3), "third");
+        assert_eq!(queue.poll_start(at(0)), None);
+        assert_eq!(queue.handle_ended(first), Ended::Answers(NonZeroU64::MIN));
+        let (second, kept) = queue.poll_start(at(0)).unwrap();
+        assert_eq!((kept, queue.poll_start(at(0))), ("second", None));
+        assert_eq!(queue.handle_ended(second.key), Ended::Nothing);
+        assert_eq!(queue.poll_start(at(0)).unwrap().1, "third");
+    }
+
+    #[test]
+    fn a_call_that_arrives_while_others_wait_does_not_overtake_them() {
+        let mut queue = queue();
+        let first = runs(&mut queue, request(1));
+        waits(&mut queue, request(2), "second");
+        queue.handle_ended(first);
+        waits(&mut queue, request(3), "third");
+        assert_eq!(queue.poll_start(at(0)).unwrap().1, "second");
+    }
+
+    #[test]
+    fn a_concurrent_call_starts_at_once_and_leaves_the_turn_free() {
+        let mut queue = queue();
+        let concurrent_first = runs(&mut queue, concurrent(1));
+        runs(&mut queue, request(2));
+        runs(&mut queue, concurrent(3));
+        waits(&mut queue, request(4), "waits");
+        queue.handle_ended(concurrent_first);
+        assert_eq!(queue.poll_start(at(0)), None, "it had no turn to pass on");
+    }
+
+    #[test]
+    fn every_call_counts_towards_the_bound_and_waiting_bytes_towards_theirs() {
+        let mut queue = queue();
+        let first = runs(&mut queue, concurrent(1));
+        runs(&mut queue, notify());
+        waits(&mut queue, request(3), "");
+        assert!(!queue.is_full());
+        waits(&mut queue, Ticket { bytes: 90, ..request(4) }, "");
+        assert!(queue.is_full() && queue.len() == 4);
+        queue.handle_ended(first);
+        assert!(queue.is_full(), "100 bytes wait");
+        assert!(queue.poll_expired(at(5)).is_some());
+        assert!(!queue.is_full());
+    }
+
+    #[test]
+    fn at_its_deadline_a_waiting_call_is_timed_out_and_never_starts() {
+        let mut queue = queue();
+        let first = runs(&mut queue, notify());
+        waits(&mut queue, request(2), "");
+        queue.handle_ended(first);
+        assert_eq!(queue.poll_start(at(5)), None, "it is too late to start it");
+        assert_eq!(queue.poll_timeout(), Some(at(5)));
+        assert_eq!(queue.poll_expired(at(4)), None);
+        assert_eq!(queue.poll_expired(at(5)), Some(Expired::TimedOut(request(2), SECOND * 5)));
+        assert!(queue.is_empty() && queue.poll_timeout().is_none());
+    }
+
+    #[test]
+    fn at_its_deadline_a_running_call_is_timed_out_once_and_keeps_the_turn() {
+        let mut queue = queue();
+        let first = runs(&mut queue, request(1));
+        assert_eq!(queue.poll_expired(at(5)), Some(Expired::TimedOut(request(1), SECOND * 5)));
+        assert_eq!(queue.poll_expired(at(19)), None);
+        assert!(!queue.has_request(NonZeroU64::MIN), "its id is free");
+        waits(&mut queue, request(2), "");
+        assert_eq!(queue.handle_ended(first), Ended::Late);
+        assert!(queue.poll_start(at(1)).is_some());
+    }
+
+    #[test]
+    fn at_the_hard_limit_a_call_is_dropped_and_the_turn_passes() {
+        let mut queue = queue();
+        let first = runs(&mut queue, notify());
+        assert_eq!(queue.poll_timeout(), Some(at(20)), "a running notify has no deadline");
+        waits(&mut queue, Ticket { options: hour(), ..request(2) }, "second");
+        assert_eq!(queue.poll_expired(at(20)), Some(Expired::Abandoned(first, notify())));
+        assert_eq!(queue.handle_ended(first), Ended::Nothing);
+        assert_eq!(queue.poll_start(at(20)).unwrap().1, "second");
+        assert_eq!(queue.poll_timeout(), Some(at(40)), "its limit counts from its start");
+    }
+
+    #[test]
+    fn a_notify_that_waits_past_its_deadline_is_dropped() {
+        let mut queue = queue();
+        runs(&mut queue, notify());
+        waits(&mut queue, notify(), "");
+        assert_eq!(queue.poll_expired(at(5)), Some(Expired::TimedOut(notify(), SECOND * 5)));
+        assert_eq!((queue.poll_expired(at(19)), queue.len()), (None, 1));
+    }
+
+    #[test]
+    fn closing_drops_what_waits_and_cancels_only_what_asks_for_it() {
+        let mut queue = queue();
+        let options = Options::concurrent().cancel_on_close();
+        let torn = runs(&mut queue, Ticket { options, ..request(1) });
+        let whole = runs(&mut queue, request(2));
+        waits(&mut queue, request(3), "");
+        let mut cancelled = Vec::new();
+        assert_eq!(queue.close(|key| cancelled.push(key)), 1);
+        assert_eq!((cancelled, queue.len()), (vec![torn], 1));
+        assert_eq!(queue.poll_expired(at(19)), None, "nobody is left to be told of a timeout");
+        assert_eq!(queue.handle_ended(whole), Ended::Late);
+        assert_eq!(queue.poll_start(at(0)), None);
+    }
+
+    fn hour() -> Options {
+        Options::default().deadline(SECOND * 3600)
+    }
 }

@@ -33,7 +33,8 @@ pub struct ServerConn {
     /// The owner cannot take more calls; see [`pause`](Self::pause).
     held: bool,
     paused: bool,
-    /// The client was lost, and its session waits for it until then: what is sent meanwhile is kept.
+    /// The client was lost, and its session waits for it until then: what is sent meanwhile is
+    /// kept.
     detached_until: Option<Instant>,
     inflates: bool,
     reads_codes: bool,
@@ -88,7 +89,8 @@ impl ServerConn {
         }
     }
 
-    /// Takes at most one event off the front of `input`; see [`Machine::next`](crate::Machine::next).
+    /// Takes at most one event off the front of `input`; see
+    /// [`Machine::next`](crate::Machine::next).
     pub fn next<'i>(&mut self, now: Instant, input: &mut &'i [u8]) -> Next<ConnEvent<'i>> {
         loop {
             if let Some(reason) = &self.closed {
@@ -148,7 +150,8 @@ impl ServerConn {
         sent
     }
 
-    /// Queues a push. More of them than the outbox takes means that the client does not keep up: it is closed.
+    /// Queues a push. More of them than the outbox takes means that the client does not keep up: it
+    /// is closed.
     pub fn push(&mut self, now: Instant, route: &str, body: Bytes, scratch: &mut Scratch) {
         if !self.is_open() {
             return;
@@ -166,7 +169,8 @@ impl ServerConn {
         self.send(now, &body, scratch, |body| Message::Push { route, body });
     }
 
-    /// Queues a kick, after which nothing follows; `reason` is what the client is told, the other is for us.
+    /// Queues a kick, after which nothing follows; `reason` is what the client is told, the other
+    /// is for us.
     pub fn kick(&mut self, now: Instant, text: Option<&str>, reason: CloseReason) {
         if self.phase != Phase::Working {
             return self.close(now, reason);
@@ -205,8 +209,8 @@ impl ServerConn {
         self.told = false;
     }
 
-    /// Takes over from a lost connection of the same client: what that one did not wholly write comes
-    /// after what waits here.
+    /// Takes over from a lost connection of the same client: what that one did not wholly write
+    /// comes after what waits here.
     pub(crate) fn succeed(&mut self, now: Instant, lost: Self) {
         if !self.outbox.has_remaining() {
             self.written_at = now;
@@ -214,8 +218,8 @@ impl ServerConn {
         self.outbox.append_all(lost.outbox);
     }
 
-    /// Says whether the owner can take more calls; while it cannot, nothing is read and neither silence
-    /// nor an unfinished packet is held against the client.
+    /// Says whether the owner can take more calls; while it cannot, nothing is read and neither
+    /// silence nor an unfinished packet is held against the client.
     pub fn pause(&mut self, held: bool) {
         self.held = held;
     }
@@ -293,7 +297,8 @@ impl ServerConn {
             || self.outbox.remaining() >= self.config.limits.outbound_bytes_max
     }
 
-    /// Nobody is left to write to; what waits is for the next connection of the session, if there may be one.
+    /// Nobody is left to write to; what waits is for the next connection of the session, if there
+    /// may be one.
     fn lose(&mut self, now: Instant, reason: CloseReason) {
         if self.closed.is_some() && self.detached_until.is_none() {
             self.outbox.clear();

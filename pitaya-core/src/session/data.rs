@@ -7,8 +7,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Named JSON values with a version that grows with every change, so that an old copy is never taken for a
-/// new one.
+/// Named JSON values with a version that grows with every change, so that an old copy is never
+/// taken for a new one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SessionData {
     bytes: usize,
@@ -17,8 +17,8 @@ pub struct SessionData {
 }
 
 impl SessionData {
-    /// The value of that name, if it is there and is a `T`. A whole number is any number type that holds it,
-    /// also when it came from a server that writes all numbers with a point.
+    /// The value of that name, if it is there and is a `T`. A whole number is any number type that
+    /// holds it, also when it came from a server that writes all numbers with a point.
     pub fn value<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let value = self.values.get(name)?;
         T::deserialize(value).ok().or_else(|| T::deserialize(whole(value)?).ok())
@@ -60,7 +60,8 @@ impl SessionData {
         self.version
     }
 
-    /// The JSON object that travels between servers, its keys sorted; nothing at all if there are no values.
+    /// The JSON object that travels between servers, its keys sorted; nothing at all if there are
+    /// no values.
     pub fn encode(&self) -> Vec<u8> {
         if self.values.is_empty() {
             return Vec::new();

@@ -9,8 +9,8 @@ use crate::SessionId;
 
 /// The sessions of one server, apart from their connections, with the index of user ids.
 ///
-/// `A` is the address of a session: whatever the owner needs to reach it. A user id belongs to the session
-/// that bound it last: the newest login wins.
+/// `A` is the address of a session: whatever the owner needs to reach it. A user id belongs to the
+/// session that bound it last: the newest login wins.
 #[derive(Debug)]
 pub struct SessionTable<A> {
     sessions: BTreeMap<SessionId, Entry<A>>,
@@ -33,7 +33,8 @@ enum Login {
     Unbound,
 }
 
-/// Counts the binds of a server: of two sessions with one user id, the one of the higher epoch has it.
+/// Counts the binds of a server: of two sessions with one user id, the one of the higher epoch has
+/// it.
 type Epoch = u64;
 
 /// A bind that has begun and must be finished or cancelled.
@@ -89,13 +90,13 @@ impl<A: Clone> SessionTable<A> {
         self.by_uid.get(uid).map(|(id, _)| *id)
     }
 
-    /// Begins to bind a session to a user id; what the application has to say comes between this and
-    /// [`finish_bind`](Self::finish_bind).
+    /// Begins to bind a session to a user id; what the application has to say comes between this
+    /// and [`finish_bind`](Self::finish_bind).
     ///
     /// # Errors
     ///
-    /// A user id that is empty, too long or has control characters; a session that is bound, or is being
-    /// bound, or is gone.
+    /// A user id that is empty, too long or has control characters; a session that is bound, or is
+    /// being bound, or is gone.
     pub fn begin_bind(&mut self, session: SessionId, uid: &str) -> Result<Binding, Error> {
         if uid.is_empty() || uid.len() > self.uid_bytes_max || uid.contains(char::is_control) {
             return Err(error::UID_ILLEGAL.into());

@@ -1,9 +1,10 @@
-//! A player with a clock, fed with the bytes of a client, whose news and packets read as lines of text.
+//! A player with a clock, fed with the bytes of a client, whose news and packets read as lines of
+//! text.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use pitaya_core::{
     CallKey, Codec, Command, ConnConfig, Counter, Event, Instant, Json, Limits, Machine, Next,
     Options, Player, Reply, RouteEntry, RouteTable,
@@ -136,7 +137,7 @@ impl Rig {
     /// Answers the call with that body.
     pub(crate) fn reply(&mut self, call: &str, reply: &str) -> &mut Self {
         let key = self.key(call);
-        self.command(Command::Reply(key, Reply::ok(reply.to_owned().into())))
+        self.command(Command::Reply(key, Reply::ok(Bytes::from(reply.to_owned()))))
     }
 
     pub(crate) fn push(&mut self, body: &str) -> &mut Self {
@@ -198,7 +199,8 @@ impl Rig {
         news
     }
 
-    /// As [`sent`](Self::sent), on a new connection: what the lost one tore in half is gone with it.
+    /// As [`sent`](Self::sent), on a new connection: what the lost one tore in half is gone with
+    /// it.
     pub(crate) fn sent_anew(&mut self) -> Vec<String> {
         self.torn.clear();
         self.sent()
@@ -306,7 +308,7 @@ fn line(event: Event<'_>, routes: &RouteTable, started: &mut Vec<(String, CallKe
     }
 }
 
-fn sent_line(packet: Packet<'_>, scratch: &mut Scratch) -> String {
+pub(crate) fn sent_line(packet: Packet<'_>, scratch: &mut Scratch) -> String {
     match packet.kind {
         PacketKind::Handshake => {
             let json: serde_json::Value = serde_json::from_slice(packet.body).expect("ours");

@@ -1,4 +1,4 @@
-//! Ends that are nobody's wish: slow readers, slow senders, full outboxes; and ends that are: kick, shutdown.
+//! Ends that nobody wished: slow readers, slow senders, full outboxes. And kick and shutdown.
 
 use pitaya_core::{CloseReason, Command, Counter, Fault, Limits};
 
@@ -133,11 +133,11 @@ fn a_shutdown_answers_what_is_in_flight_and_closes_plainly() {
 fn a_shutdown_ends_an_idle_client_at_once_and_a_stuck_handler_in_time() {
     let closed = "closed: the server shuts down".to_owned();
     let mut idle = Rig::working(Limits::default());
-    assert_eq!(idle.command(Command::Shutdown).news(), [closed.clone()]);
+    assert_eq!(idle.command(Command::Shutdown).news(), [closed.as_str()]);
 
     let mut new = Rig::connected(Limits::default());
     new.feed(&shake(crate::rig::GO));
-    assert_eq!(new.command(Command::Shutdown).news(), [closed.clone()]);
+    assert_eq!(new.command(Command::Shutdown).news(), [closed.as_str()]);
 
     let mut stuck = Rig::working(Limits::default());
     stuck.feed(&notify("t.tell", "a"));

@@ -1,0 +1,330 @@
+//! The pieces of a server behind one set of methods, for a loop of your own without async.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use pitaya_proto::error::{self, Error};
+use pitaya_proto::handshake::HandshakeRequest;
+use pitaya_proto::zlib::Scratch;
+
+use crate::{
+    Call, CallKey, CloseReason, Command, ConnConfig, Counter, Counters, Event, Instant, Machine,
+    Next, Outbox, Player, Reply, RouteTable, SessionId, SessionTable, earlier,
+};
+
+/// All clients of one server.
+///
+/// In every frame, or whenever something happened:
+///
+/// 1. a client connects: [`accept`](Self::accept) says whether there is room for it;
+/// 2. bytes came from it: call [`next`](Self::next) until it gives no more events. Keep what it
+///    left of the input and offer that again in the next frame. While it says [`Next::Paused`],
+///    read no more;
+/// 3. the rest of what happened comes from [`handle_timeout`](Self::handle_timeout);
+/// 4. [`write`](Self::write) to every client, and drop its stream once
+///    [`is_finished`](Self::is_finished).
+///
+/// Every call is answered with [`reply`](Self::reply), in this frame or a later one. So is a
+/// notify: its reply goes nowhere, but lets the next call of the session run. Connections and
+/// sessions that are gone are ignored. The example `embed` is a whole server.
+#[derive(Debug)]
+pub struct Node {
+    config: Arc<ConnConfig>,
+    routes: Arc<RouteTable>,
+    scratch: Scratch,
+    clients: BTreeMap<ConnId, Client>,
+    sessions: SessionTable<ConnId>,
+    accepted: u64,
+    drains: bool,
+    /// Something was decided whose consequences are not told yet.
+    stirred: bool,
+}
+
+/// Names one connection of a [`Node`]; never used twice.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ConnId(u64);
+
+/// What happened to whom.
+#[derive(Debug, Eq, PartialEq)]
+pub enum NodeEvent<'e> {
+    /// The call has reached its hard limit: it needs no answer any more.
+    Abandoned(SessionId, CallKey),
+    /// A call to answer.
+    Call(SessionId, Call<'e>),
+    /// The session is over. Nothing comes after this, and its calls need no answer any more.
+    Closed(SessionId, CloseReason),
+    /// The client was lost, and the session waits for it as long as `resume_window` says.
+    Detached(SessionId, CloseReason),
+    /// A session begins.
+    Opened(SessionId, Box<HandshakeRequest>),
+    /// A connection ended before its session began.
+    Rejected(CloseReason),
+}
+
+/// One connection, and the session it is attached to.
+#[derive(Debug)]
+struct Client {
+    player: Player,
+    /// Nothing before it opens, and nothing once its end is told.
+    session: Option<SessionId>,
+    /// The end of the connection is told.
+    parted: bool,
+}
+
+impl Node {
+    /// A server without clients.
+    pub fn new(config: ConnConfig, routes: RouteTable) -> Self {
+        Self {
+            sessions: SessionTable::new(config.limits.uid_bytes_max),
+            config: Arc::new(config),
+            routes: Arc::new(routes),
+            scratch: Scratch::new(),
+            clients: BTreeMap::new(),
+            accepted: 0,
+            drains: false,
+            stirred: false,
+        }
+    }
+
+    /// A client has connected. `None` if there is no room for it by the limits `connections_max`,
+    /// which counts sessions that wait for their client too, and `handshaking_max`: drop its
+    /// stream.
+    pub fn accept(&mut self, now: Instant) -> Option<ConnId> {
+        let limits = &self.config.limits;
+        let handshaking = self.clients.values().filter(|client| client.is_handshaking());
+        if self.drains
+            || self.clients.len() >= limits.connections_max
+            || handshaking.count() >= limits.handshaking_max
+        {
+            self.config.counters.add(Counter::ConnectionsRefused);
+            return None;
+        }
+        self.config.counters.add(Counter::ConnectionsAccepted);
+        self.accepted += 1;
+        let player = Player::new(Arc::clone(&self.config), Arc::clone(&self.routes), now);
+        let client = Client { player, session: None, parted: false };
+        self.clients.insert(ConnId(self.accepted), client);
+        Some(ConnId(self.accepted))
+    }
+
+    /// Takes at most one event off the front of `input`; of a connection that ended, all of it.
+    pub fn next<'i>(
+        &mut self,
+        now: Instant,
+        conn: ConnId,
+        input: &mut &'i [u8],
+    ) -> Next<NodeEvent<'i>> {
+        let Some(client) = self.clients.get_mut(&conn).filter(|client| !client.is_over()) else {
+            *input = &[];
+            return Next::NeedBytes;
+        };
+        match client.player.next(now, input, &mut self.scratch) {
+            Next::Event(event) => Next::Event(self.tell(conn, event)),
+            Next::NeedBytes => Next::NeedBytes,
+            Next::Paused => Next::Paused,
+        }
+    }
+
+    /// No bytes will come any more; `rest` are those that [`next`](Self::next) left.
+    pub fn handle_eof(&mut self, now: Instant, conn: ConnId, rest: usize) {
+        if let Some(client) = self.clients.get_mut(&conn) {
+            client.player.handle_eof(now, rest);
+        }
+    }
+
+    /// The stream has failed.
+    pub fn handle_failure(&mut self, now: Instant, conn: ConnId, kind: io::ErrorKind) {
+        if let Some(client) = self.clients.get_mut(&conn) {
+            client.player.handle_failure(now, kind);
+        }
+    }
+
+    /// Acts on every deadline that `now` has reached. Gives all that does not come from bytes: what
+    /// time did, and what commands and the ends of streams led to.
+    #[must_use = "these events come from nowhere else"]
+    pub fn handle_timeout(&mut self, now: Instant) -> Vec<NodeEvent<'static>> {
+        self.stirred = false;
+        let mut events = Vec::new();
+        let conns: Vec<_> = self.clients.keys().copied().collect();
+        for conn in conns {
+            if let Some(Client { player, .. }) = self.clients.get_mut(&conn) {
+                player.handle_timeout(now, &mut self.scratch);
+            }
+            while let Next::Event(event) = self.next(now, conn, &mut &[][..]) {
+                events.push(event);
+            }
+        }
+        self.clients.retain(|_, client| !(client.is_over() && client.player.is_finished()));
+        events
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do, for loops without frames.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let stirred = self.stirred.then_some(Instant::ZERO);
+        self.clients.values().map(|client| client.player.poll_timeout()).fold(stirred, earlier)
+    }
+
+    /// Writes what waits for a client, as far as `stream` takes it without waiting.
+    pub fn write(&mut self, now: Instant, conn: ConnId, stream: &mut impl io::Write) {
+        let Some(Client { player, .. }) = self.clients.get_mut(&conn) else { return };
+        // A finished one may have a session that keeps what waits for its next stream.
+        while !player.is_finished() && player.outbox().has_remaining() {
+            let mut slices = [io::IoSlice::new(&[]); SLICES_MAX];
+            let outbox: &Outbox = player.outbox();
+            let filled = outbox.chunks_vectored(&mut slices);
+            match stream.write_vectored(&slices[..filled]) {
+                Ok(0) => player.handle_failure(now, io::ErrorKind::WriteZero),
+                Ok(bytes) => {
+                    player.outbox().advance(bytes);
+                    player.handle_written(now, bytes);
+                }
+                Err(error) if WAITS.contains(&error.kind()) => return,
+                Err(error) => player.handle_failure(now, error.kind()),
+            }
+        }
+    }
+
+    /// Whether to drop the stream of a connection: its end is told, and everything is written.
+    pub fn is_finished(&self, conn: ConnId) -> bool {
+        let finished = |client: &Client| client.parted && client.player.is_finished();
+        self.clients.get(&conn).is_none_or(finished)
+    }
+
+    /// Answers a call. Whether the session is open; a late answer goes nowhere.
+    pub fn reply(&mut self, now: Instant, session: SessionId, key: CallKey, reply: Reply) -> bool {
+        self.command(now, session, Command::Reply(key, reply))
+    }
+
+    /// Sends a push. Whether the session is open.
+    pub fn push(&mut self, now: Instant, session: SessionId, route: &str, body: Bytes) -> bool {
+        self.command(now, session, Command::Push(route.into(), body))
+    }
+
+    /// Carries out any other decision, such as to kick. Whether the session is open.
+    pub fn command(&mut self, now: Instant, session: SessionId, command: Command) -> bool {
+        let Some(conn) = self.open_at(session) else { return false };
+        let client = self.clients.get_mut(&conn).expect("it is open");
+        client.player.handle_command(now, command, &mut self.scratch);
+        self.stirred = true;
+        true
+    }
+
+    /// Binds a session to a user id. The session that had it is kicked: the newest login wins.
+    ///
+    /// # Errors
+    ///
+    /// An illegal user id, or a session that is bound already or closed; nothing has changed then.
+    pub fn bind(&mut self, now: Instant, session: SessionId, uid: &str) -> Result<(), Error> {
+        let bound = match self.open_at(session) {
+            Some(_) => self.sessions.begin_bind(session, uid),
+            None => Err(error::SESSION_CLOSED.into()),
+        };
+        let binding = bound.inspect_err(|_| self.config.counters.add(Counter::UidsRefused))?;
+        if let Some((older, _)) = self.sessions.finish_bind(binding)? {
+            let reason = CloseReason::Replaced;
+            self.command(now, older, Command::Kick(Some(reason.to_string()), reason));
+        }
+        Ok(())
+    }
+
+    /// The session `lost` goes on with the connection of `fresh`, which ends without a word: answer
+    /// its calls before. Whether both were open. That they are one client is yours to know.
+    pub fn attach(&mut self, now: Instant, lost: SessionId, fresh: SessionId) -> bool {
+        let (Some(old), Some(new)) = (self.open_at(lost), self.open_at(fresh)) else {
+            return false;
+        };
+        if old == new {
+            return false;
+        }
+        let left = self.clients.remove(&old).expect("it is open");
+        let client = self.clients.get_mut(&new).expect("it is open, and another");
+        let newcomer = std::mem::replace(&mut client.player, left.player);
+        client.player.attach(now, newcomer);
+        client.session = Some(lost);
+        self.sessions.attach(lost, new);
+        self.sessions.close(fresh);
+        self.config.counters.add(Counter::SessionsClosed);
+        self.config.counters.add_many(Counter::ConnectionsClosed, (!left.parted).into());
+        self.stirred = true;
+        true
+    }
+
+    /// The sessions there are, whose they are, and which connection each is attached to.
+    pub fn sessions(&self) -> &SessionTable<ConnId> {
+        &self.sessions
+    }
+
+    /// The routes, for the name of the one that is called.
+    pub fn routes(&self) -> &RouteTable {
+        &self.routes
+    }
+
+    /// Accepts nobody any more, and closes every session once its calls are answered. Go on until
+    /// [`is_empty`](Self::is_empty); hard limits and write deadlines bound how long that takes.
+    pub fn shutdown(&mut self, now: Instant) {
+        (self.drains, self.stirred) = (true, true);
+        for client in self.clients.values_mut() {
+            client.player.handle_command(now, Command::Shutdown, &mut self.scratch);
+        }
+    }
+
+    /// Whether there are neither connections nor sessions.
+    pub fn is_empty(&self) -> bool {
+        self.clients.is_empty()
+    }
+
+    fn tell<'e>(&mut self, conn: ConnId, event: Event<'e>) -> NodeEvent<'e> {
+        let client = self.clients.get_mut(&conn).expect("the event is from it");
+        let counters = &self.config.counters;
+        match (event, client.session) {
+            (Event::Opened(handshake), _) => {
+                counters.add(Counter::SessionsOpened);
+                NodeEvent::Opened(*client.session.insert(self.sessions.open(conn)), handshake)
+            }
+            (Event::Call(call), Some(session)) => NodeEvent::Call(session, call),
+            (Event::Abandoned(key), Some(session)) => NodeEvent::Abandoned(session, key),
+            (Event::Detached(reason), Some(session)) => {
+                client.part(counters);
+                NodeEvent::Detached(session, reason)
+            }
+            (Event::Closed(reason), session) => {
+                client.part(counters);
+                client.session = None;
+                let Some(session) = session else { return NodeEvent::Rejected(reason) };
+                counters.add(Counter::SessionsClosed);
+                self.sessions.close(session);
+                NodeEvent::Closed(session, reason)
+            }
+            (Event::Abandoned(_) | Event::Call(_) | Event::Detached(_), None) => {
+                unreachable!("a session opens before anything else happens to it")
+            }
+        }
+    }
+
+    /// The connection of a session that is not about to close.
+    fn open_at(&self, session: SessionId) -> Option<ConnId> {
+        let conn = self.sessions.address(session)?;
+        self.clients.get(conn).filter(|client| client.player.is_open()).map(|_| *conn)
+    }
+}
+
+impl Client {
+    fn is_handshaking(&self) -> bool {
+        self.session.is_none() && !self.parted
+    }
+
+    fn is_over(&self) -> bool {
+        self.session.is_none() && self.parted
+    }
+
+    fn part(&mut self, counters: &Counters) {
+        let again = std::mem::replace(&mut self.parted, true);
+        counters.add_many(Counter::ConnectionsClosed, (!again).into());
+    }
+}
+
+/// How a stream says that it takes nothing at the moment.
+const WAITS: [io::ErrorKind; 2] = [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock];
+const SLICES_MAX: usize = 16;
