@@ -1,0 +1,145 @@
+//! Who listens, who is connected, and what arrives where.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::task::Waker;
+
+use crate::sim::pipe::{Parcel, Pipe, Wire};
+use crate::sim::state::{Coming, State};
+use crate::sim::trace::Record;
+
+/// The network of a world.
+#[derive(Debug, Default)]
+pub(super) struct Net {
+    pub(super) listeners: BTreeMap<SocketAddr, Backlog>,
+    links: BTreeMap<LinkId, Link>,
+    ports: u16,
+    dialled: u64,
+}
+
+/// Names a connection.
+pub(super) type LinkId = u64;
+
+/// One end of a connection; it reads from the pipe of its own number and writes to the other.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum Side {
+    Dialler,
+    Acceptor,
+}
+
+/// Connections that nobody has accepted yet.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    pub(super) waiting: VecDeque<(LinkId, SocketAddr)>,
+    pub(super) acceptor: Option<Waker>,
+}
+
+#[derive(Debug)]
+struct Link {
+    pipes: [Pipe; 2],
+    ends: u8,
+}
+
+impl Side {
+    pub(super) const fn other(self) -> Self {
+        match self {
+            Self::Acceptor => Self::Dialler,
+            Self::Dialler => Self::Acceptor,
+        }
+    }
+}
+
+impl Net {
+    /// The pipe that `side` reads from.
+    pub(super) fn inbound(&mut self, link: LinkId, side: Side) -> Option<&mut Pipe> {
+        self.links.get_mut(&link).map(|link| &mut link.pipes[side as usize])
+    }
+
+    /// The pipe that `side` writes to.
+    pub(super) fn outbound(&mut self, link: LinkId, side: Side) -> Option<&mut Pipe> {
+        self.inbound(link, side.other())
+    }
+}
+
+impl State {
+    /// Listens; port 0 means one that is free.
+    pub(super) fn listen(&mut self, mut address: SocketAddr) -> io::Result<SocketAddr> {
+        if address.port() == 0 {
+            self.net.ports += 1;
+            address.set_port(PORT_MIN + self.net.ports);
+        }
+        if self.net.listeners.contains_key(&address) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        self.net.listeners.insert(address, Backlog::default());
+        Ok(address)
+    }
+
+    /// Connects to whoever listens.
+    pub(super) fn dial(&mut self, address: SocketAddr, wire: &Wire) -> io::Result<LinkId> {
+        let Some(backlog) = self.net.listeners.get_mut(&address) else {
+            self.record(Record::Refused(address));
+            return Err(io::ErrorKind::ConnectionRefused.into());
+        };
+        let link = self.net.dialled;
+        self.net.dialled += 1;
+        let pipe = |side| Pipe::new(wire.clone(), self.seed, link * 2 + side, self.now);
+        self.net.links.insert(link, Link { pipes: [pipe(0), pipe(1)], ends: 2 });
+        backlog.waiting.push_back((link, remote(link)));
+        backlog.acceptor.take().into_iter().for_each(Waker::wake);
+        self.record(Record::Dialled(link, address));
+        Ok(link)
+    }
+
+    /// One end is gone. What it has not read, or what still comes to it, makes the peer lose what
+    /// it has not read: so TCP does.
+    pub(super) fn hang_up(&mut self, link: LinkId, side: Side, resets: bool) {
+        self.record(Record::Dropped(link, side));
+        let Some(inbound) = self.net.inbound(link, side) else { return };
+        let resets = inbound.deafen() || resets;
+        self.send_end(link, side, resets);
+        if let Some(entry) = self.net.links.get_mut(&link) {
+            entry.ends -= 1;
+            if entry.ends == 0 {
+                self.net.links.remove(&link);
+            }
+        }
+    }
+
+    /// Says the last word of one end.
+    pub(super) fn send_end(&mut self, link: LinkId, side: Side, resets: bool) {
+        let now = self.now;
+        let Some(outbound) = self.net.outbound(link, side) else { return };
+        let sent = if resets { Some(outbound.send_reset(now)) } else { outbound.send_end(now) };
+        sent.into_iter().for_each(|at| self.plan_arrival(at, link, side));
+    }
+
+    /// What `side` sent arrives at `at`.
+    pub(super) fn plan_arrival(&mut self, at: pitaya_core::Instant, link: LinkId, side: Side) {
+        self.plan(at, Coming::Arrival(link, side.other()));
+    }
+
+    pub(super) fn arrive(&mut self, link: LinkId, side: Side) {
+        let now = self.now;
+        let Some(inbound) = self.net.inbound(link, side) else { return };
+        let Some(parcel) = inbound.arrive(now) else { return };
+        let bounces = inbound.is_deaf() && matches!(parcel, Parcel::Bytes(_));
+        let outbound = self.net.outbound(link, side).expect("a link has two pipes");
+        if matches!(parcel, Parcel::Reset) {
+            outbound.reset();
+        }
+        if bounces {
+            self.send_end(link, side, true);
+        }
+        self.record(Record::Arrived(link, side, parcel));
+    }
+}
+
+/// Where the dialler of a link seems to be.
+fn remote(link: LinkId) -> SocketAddr {
+    let [.., high, middle, low] = link.to_be_bytes();
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, high, middle, low)), PORT_MIN)
+}
+
+const PORT_MIN: u16 = 1024;

@@ -1,0 +1,196 @@
+//! The simulator as a runtime of the driver, and what tests ask of it beside that.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_channel::oneshot;
+use pitaya_core::Instant;
+use pitaya_driver::{Runtime, Timer};
+
+use crate::sim::World;
+use crate::sim::net::Side;
+use crate::sim::pipe::Wire;
+use crate::sim::state::{Coming, Slot, State, draw};
+use crate::sim::stream::{SimListener, SimStream};
+use crate::sim::tasks::{TaskId, Tasks, lock};
+use crate::sim::trace::Record;
+
+/// A handle to a world that runs.
+#[derive(Clone)]
+pub struct Sim(Arc<Inner>);
+
+struct Inner {
+    state: Mutex<State>,
+    tasks: Tasks,
+    wire: Wire,
+}
+
+impl Sim {
+    pub(super) fn new(world: &World) -> Self {
+        let state = Mutex::new(State::new(world.seed));
+        Self(Arc::new(Inner { state, tasks: Tasks::default(), wire: world.wire.clone() }))
+    }
+
+    /// The simulated time.
+    pub fn time(&self) -> Instant {
+        self.state().now
+    }
+
+    /// Waits.
+    pub async fn sleep(&self, duration: Duration) {
+        let (mut timer, until) = (self.timer(), self.time() + duration);
+        poll_fn(|cx| timer.poll_at(cx, until)).await;
+    }
+
+    /// Runs a future beside the others; what it gives can be waited for, or not.
+    ///
+    /// # Panics
+    ///
+    /// What is waited for panics if the future was dropped.
+    pub fn start<T, F>(&self, future: F) -> impl Future<Output = T> + Send + use<T, F>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let (teller, told) = oneshot::channel();
+        self.spawn(async move {
+            // Nobody has to wait for it.
+            let _ = teller.send(future.await);
+        });
+        async { told.await.expect("the task runs to its end") }
+    }
+
+    /// Connects over a wire of its own.
+    ///
+    /// # Errors
+    ///
+    /// Nobody listens there.
+    pub async fn dial(&self, address: SocketAddr, wire: Wire) -> io::Result<SimStream> {
+        let seed = self.state().seed;
+        self.sleep(wire.trip(draw(seed, DIALS, u64::from(address.port())))).await;
+        let dialled = self.state().dial(address, &wire);
+        let stream = dialled.map(|link| SimStream::new(self.clone(), link, Side::Dialler));
+        self.sleep(wire.trip(draw(seed, DIALS, self.time().micros()))).await;
+        stream
+    }
+
+    /// Adds a line to the trace.
+    pub fn tell(&self, line: impl Into<String>) {
+        self.state().record(Record::Told(line.into()));
+    }
+
+    /// A number for all that has happened so far: equal for equal runs.
+    pub fn digest(&self) -> u64 {
+        self.state().trace.digest()
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.0.state)
+    }
+
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.0.tasks
+    }
+
+    pub(super) fn advance(&self) -> bool {
+        self.state().advance()
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.time().since(Instant::ZERO)
+    }
+
+    pub(super) fn ran(&self, task: TaskId) {
+        self.state().record(Record::Ran(task));
+    }
+
+    /// How to repeat the run, and what happened last.
+    pub(super) fn whence(&self) -> String {
+        let state = self.state();
+        let (seed, now, trace) = (state.seed, state.now, &state.trace);
+        format!("PITAYA_SEED={seed:#x} cargo test NAME repeats this run: t={now} {trace}")
+    }
+}
+
+impl std::fmt::Debug for Sim {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sim").finish_non_exhaustive()
+    }
+}
+
+impl Runtime for Sim {
+    type Listener = SimListener;
+    type Stream = SimStream;
+    type Timer = SimTimer;
+
+    fn now(&self) -> Instant {
+        self.time()
+    }
+
+    fn timer(&self) -> SimTimer {
+        SimTimer { set: None, sim: self.clone() }
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks().spawn(task);
+    }
+
+    async fn bind(&self, address: SocketAddr) -> io::Result<SimListener> {
+        let address = self.state().listen(address)?;
+        Ok(SimListener::new(self.clone(), address))
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<SimStream> {
+        self.dial(address, self.0.wire.clone()).await
+    }
+
+    /// Addresses are the only names there are, and `localhost`.
+    async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let host = if host == "localhost" { "127.0.0.1" } else { host };
+        let address = host.parse().map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
+        Ok(vec![SocketAddr::new(address, port)])
+    }
+
+    /// Nobody asks a world to stop: its `main` ends it.
+    async fn stop_signal(&self) -> io::Result<()> {
+        std::future::pending().await
+    }
+
+    fn seed(&self) -> u64 {
+        self.state().seed
+    }
+}
+
+/// A timer on simulated time.
+#[derive(Debug)]
+pub struct SimTimer {
+    set: Option<Slot>,
+    sim: Sim,
+}
+
+impl Timer for SimTimer {
+    fn poll_at(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let mut state = self.sim.state();
+        self.set.take().into_iter().for_each(|slot| state.cancel(slot));
+        if deadline <= state.now {
+            return Poll::Ready(());
+        }
+        self.set = Some(state.plan(deadline, Coming::Wake(cx.waker().clone())));
+        Poll::Pending
+    }
+}
+
+impl Drop for SimTimer {
+    fn drop(&mut self) {
+        if let Some(slot) = self.set.take() {
+            self.sim.state().cancel(slot);
+        }
+    }
+}
+
+/// The source of chance for how long dialling takes.
+const DIALS: u64 = u64::MAX - 1;
