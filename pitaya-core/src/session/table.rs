@@ -39,7 +39,7 @@ type Epoch = u64;
 
 /// A bind that has begun and must be finished or cancelled.
 #[derive(Debug, Eq, PartialEq)]
-#[must_use = "a bind that is neither finished nor cancelled keeps its session from ever being bound"]
+#[must_use = "a bind that is neither finished nor cancelled keeps its session from being bound"]
 pub struct Binding {
     session: SessionId,
     uid: Arc<str>,
