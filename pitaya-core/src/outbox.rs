@@ -71,6 +71,13 @@ impl Outbox {
         Ok(())
     }
 
+    /// Lets the memory of an outbox go in which nothing waits: that of an idle connection.
+    pub fn rest(&mut self) {
+        if self.packets.is_empty() {
+            self.clear();
+        }
+    }
+
     /// Packets that are not wholly written.
     pub fn packets(&self) -> usize {
         self.packets.len()
@@ -81,18 +88,11 @@ impl Outbox {
         *self = Self::default();
     }
 
-    /// Makes a packet that was partly written whole again, as the first to go out on the next
-    /// connection.
-    pub fn rewind(&mut self) {
-        self.bytes += self.front_written;
-        self.front_written = 0;
-    }
-
-    /// Moves everything of `other` behind what waits here.
+    /// Moves everything of `other` behind what waits here; of a packet that was partly written all of
+    /// it, as the stream it was written to is gone.
     pub fn append_all(&mut self, mut other: Self) {
-        other.rewind();
         self.copied.extend_from_slice(&other.copied[other.start..]);
-        self.bytes += other.bytes;
+        self.bytes += other.bytes + other.front_written;
         self.shared += other.shared;
         self.packets.append(&mut other.packets);
     }
@@ -188,23 +188,18 @@ impl Outbox {
         }
     }
 
-    /// An idle connection keeps no more than a small buffer.
+    /// A busy connection keeps its buffer, unless it is a large one.
     fn release(&mut self) {
         self.start = 0;
         self.copied.clear();
         if self.copied.capacity() > KEPT_BYTES_MAX {
             self.copied = Vec::new();
         }
-        if self.packets.capacity() > KEPT_PACKETS_MAX {
-            self.packets = VecDeque::new();
-        }
     }
 }
 
-/// What an empty outbox may keep: enough for a small reply, so that a busy session allocates
-/// nothing.
-const KEPT_BYTES_MAX: usize = 256;
-const KEPT_PACKETS_MAX: usize = 4;
+/// What an empty outbox may keep until it rests.
+const KEPT_BYTES_MAX: usize = 8 << 10;
 /// Below this, moving what is left costs more than the room it takes.
 const COMPACT_BYTES_MIN: usize = 4096;
 
@@ -298,9 +293,10 @@ mod tests {
     }
 
     #[test]
-    fn an_emptied_outbox_lets_a_large_buffer_go() {
+    fn an_outbox_at_rest_keeps_no_memory() {
         let mut outbox = outbox(&[(&[7; 4096], b"")]);
         outbox.advance(4096);
-        assert!(outbox.copied.capacity() <= KEPT_BYTES_MAX);
+        outbox.rest();
+        assert_eq!(outbox.copied.capacity(), 0);
     }
 }

@@ -195,12 +195,8 @@ impl ServerConn {
         }
         let window = self.config.limits.resume_window;
         let waits = self.phase == Phase::Working && reason.is_loss() && !window.is_zero();
-        if waits {
-            self.outbox.rewind();
-        } else if reason.is_loss()
-            || reason == CloseReason::OutboxFull
-            || self.detached_until.is_some()
-        {
+        let nobody_reads = reason.is_loss() || reason == CloseReason::OutboxFull;
+        if !waits && (nobody_reads || self.detached_until.is_some()) {
             self.outbox.clear();
         }
         self.detached_until = waits.then(|| now + window);
@@ -401,6 +397,7 @@ impl ServerConn {
     }
 
     fn beat(&mut self, now: Instant) {
+        self.outbox.rest();
         self.write(now, |out| packet::encode(PacketKind::Heartbeat, &[], out));
     }
 

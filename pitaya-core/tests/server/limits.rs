@@ -9,6 +9,7 @@ fn a_client_that_takes_nothing_for_five_seconds_is_closed() {
     let mut rig = Rig::working(Limits::default());
     rig.push("a");
     assert_eq!(rig.pass(millis(4999)), [""; 0]);
+    rig.write(0);
     assert_eq!(rig.pass(millis(1)), ["closed: nothing was read by the peer for too long"]);
     assert!(rig.is_finished(), "what it does not read is not waited for");
     assert_eq!(rig.count(Counter::ConnectionsSlow), 1);

@@ -266,6 +266,16 @@ fn a_stream_is_dropped_once_its_end_is_told_and_all_is_written() {
 }
 
 #[test]
+fn a_stream_that_ended_is_dropped_once_that_is_told() {
+    let mut hall = Hall::new(Limits::default());
+    let (conn, session) = hall.enter();
+    hall.node.handle_eof(hall.now, conn, 0);
+    assert!(!hall.node.is_finished(conn), "nobody has learnt of it");
+    assert_eq!(hall.events(), [NodeEvent::Closed(session, CloseReason::PeerClosed)]);
+    assert!(hall.node.is_finished(conn));
+}
+
+#[test]
 fn a_socket_without_room_gets_the_rest_later() {
     let mut hall = Hall::new(Limits::default());
     let (conn, session) = hall.enter();
