@@ -6,8 +6,6 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use crate::Instant;
 use crate::app::IntoReply;
 
@@ -67,15 +65,15 @@ impl Context {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Reply {
     /// The encoded value, or the encoded error.
-    pub body: Bytes,
+    pub body: Vec<u8>,
     /// Whether the body is an error.
     pub is_error: bool,
 }
 
 impl Reply {
     /// A value.
-    pub const fn ok(body: Bytes) -> Self {
-        Self { body, is_error: false }
+    pub fn ok(body: impl Into<Vec<u8>>) -> Self {
+        Self { body: body.into(), is_error: false }
     }
 
     /// What a handler's result becomes in the codec `C`: `Reply::encode::<Json>(Ok(joined))`.
@@ -84,8 +82,8 @@ impl Reply {
     }
 
     /// An error, encoded.
-    pub const fn error(body: Bytes) -> Self {
-        Self { body, is_error: true }
+    pub fn error(body: impl Into<Vec<u8>>) -> Self {
+        Self { body: body.into(), is_error: true }
     }
 }
 
@@ -105,7 +103,8 @@ impl Options {
         Self { concurrent: true, ..Self::default() }
     }
 
-    /// How long an answer may take, from the arrival of the call; instead of the limit `call_deadline`.
+    /// How long an answer may take, from the arrival of the call; instead of the limit
+    /// `call_deadline`.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = Some(deadline);
@@ -119,8 +118,8 @@ impl Options {
         self
     }
 
-    /// The handler is dropped when its session closes, wherever it waits; by default it runs on, so that
-    /// a purchase between debit and grant is not torn.
+    /// The handler is dropped when its session closes, wherever it waits; by default it runs on, so
+    /// that a purchase between debit and grant is not torn.
     #[must_use]
     pub fn cancel_on_close(mut self) -> Self {
         self.cancel_on_close = true;

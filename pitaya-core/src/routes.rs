@@ -3,7 +3,6 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use foldhash::fast::FixedState;
 use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::error::{self, Error};
@@ -82,10 +81,11 @@ impl RouteEntry {
 pub struct RouteTable {
     server_kind: String,
     entries: Vec<RouteEntry>,
-    /// By `service.method` and by `kind.service.method`. The names are ours alone, so a fixed hasher is safe.
+    /// By `service.method` and by `kind.service.method`. The names are ours alone, so a fixed
+    /// hasher is safe.
     by_name: Names,
     dictionary: Dictionary,
-    encode_error: fn(&Error) -> Bytes,
+    encode_error: fn(&Error) -> Vec<u8>,
 }
 
 /// Where a call goes.
@@ -107,7 +107,7 @@ impl RouteTable {
         server_kind: &str,
         entries: Vec<RouteEntry>,
         dictionary: Dictionary,
-        encode_error: fn(&Error) -> Bytes,
+        encode_error: fn(&Error) -> Vec<u8>,
     ) -> Result<Self, StartError> {
         let mut by_name = Names::default();
         for (at, entry) in entries.iter().enumerate() {
@@ -216,7 +216,7 @@ mod tests {
 
     fn table(entries: Vec<RouteEntry>) -> Result<RouteTable, StartError> {
         RouteTable::new("gate", entries, Dictionary::default(), |error| {
-            Bytes::from(error.to_string())
+            error.to_string().into_bytes()
         })
     }
 

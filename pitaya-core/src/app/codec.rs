@@ -15,7 +15,7 @@ pub trait Codec: Send + Sync + 'static {
     const NAME: &'static str;
 
     /// The body of an error reply. Clients of this codec have to understand it.
-    fn encode_error(error: &Error) -> Bytes;
+    fn encode_error(error: &Error) -> Vec<u8>;
 }
 
 /// A codec that reads `T`.
@@ -43,7 +43,7 @@ pub trait Encode<T>: Codec {
     /// # Errors
     ///
     /// A value that cannot be written.
-    fn encode(value: &T) -> Result<Bytes, Error>;
+    fn encode(value: &T) -> Result<Vec<u8>, Error>;
 }
 
 /// JSON, as Pitaya's `json` serializer; the default.
@@ -57,10 +57,10 @@ pub struct Protobuf;
 impl Codec for Json {
     const NAME: &'static str = "json";
 
-    fn encode_error(error: &Error) -> Bytes {
+    fn encode_error(error: &Error) -> Vec<u8> {
         let mut body = Vec::new();
         error.to_json(&mut body);
-        body.into()
+        body
     }
 }
 
@@ -74,19 +74,18 @@ impl<T: DeserializeOwned> Decode<T> for Json {
 }
 
 impl<T: Serialize> Encode<T> for Json {
-    fn encode(value: &T) -> Result<Bytes, Error> {
-        let body = serde_json::to_vec(value).map_err(|why| Error::unknown(why.to_string()))?;
-        Ok(body.into())
+    fn encode(value: &T) -> Result<Vec<u8>, Error> {
+        serde_json::to_vec(value).map_err(|why| Error::unknown(why.to_string()))
     }
 }
 
 impl Codec for Protobuf {
     const NAME: &'static str = "protobuf";
 
-    fn encode_error(error: &Error) -> Bytes {
+    fn encode_error(error: &Error) -> Vec<u8> {
         let mut body = Vec::new();
         error.to_protobuf(&mut body);
-        body.into()
+        body
     }
 }
 
@@ -97,16 +96,26 @@ impl<T: prost::Message + Default> Decode<T> for Protobuf {
 }
 
 impl<T: prost::Message> Encode<T> for Protobuf {
-    fn encode(value: &T) -> Result<Bytes, Error> {
-        Ok(value.encode_to_vec().into())
+    fn encode(value: &T) -> Result<Vec<u8>, Error> {
+        Ok(value.encode_to_vec())
     }
 }
 
 /// Writes a value with the codec, but for [`Bytes`], which are sent as they are.
-pub(crate) fn encode<C: Encode<T>, T: 'static>(value: &T) -> Result<Bytes, Error> {
+pub(crate) fn encode<C: Encode<T>, T: 'static>(value: &T) -> Result<Vec<u8>, Error> {
     match (value as &dyn Any).downcast_ref::<Bytes>() {
-        Some(raw) => Ok(raw.clone()),
+        Some(raw) => Ok(raw.to_vec()),
         None => C::encode(value),
+    }
+}
+
+/// The same for a value that is not needed any more: bytes that nobody shares are not copied.
+pub(crate) fn encode_owned<C: Encode<T>, T: 'static>(value: T) -> Result<Vec<u8>, Error> {
+    let mut value = Some(value);
+    let any: &mut dyn Any = &mut value;
+    match any.downcast_mut::<Option<Bytes>>().and_then(Option::take) {
+        Some(raw) => Ok(raw.into()),
+        None => C::encode(&value.expect("only raw bytes are taken out")),
     }
 }
 
@@ -117,8 +126,8 @@ mod tests {
     #[test]
     fn raw_bytes_pass_every_codec_unchanged() {
         let raw = Bytes::from_static(b"\x00raw");
-        assert_eq!(encode::<Json, _>(&raw), Ok(raw.clone()));
-        assert_eq!(encode::<Protobuf, _>(&raw), Ok(raw));
+        assert_eq!(encode::<Json, _>(&raw), Ok(raw.to_vec()));
+        assert_eq!(encode_owned::<Protobuf, _>(raw.clone()), Ok(raw.to_vec()));
     }
 
     #[test]

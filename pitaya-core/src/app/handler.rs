@@ -7,7 +7,7 @@ use std::task::{self, Poll};
 
 use pitaya_proto::error::Error;
 
-use crate::app::codec::{Encode, encode};
+use crate::app::codec::{Encode, encode_owned};
 use crate::app::extract::{FromCall, Scope};
 use crate::session::HostFuture;
 use crate::{Call, Reply};
@@ -53,7 +53,7 @@ pub trait IntoOutcome {
 
 impl<C: Encode<T>, T: 'static> IntoReply<C> for Result<T, Error> {
     fn into_reply(self) -> Reply {
-        match self.and_then(|value| encode::<C, T>(&value)) {
+        match self.and_then(encode_owned::<C, T>) {
             Ok(body) => Reply::ok(body),
             Err(error) => Reply::error(C::encode_error(&error)),
         }

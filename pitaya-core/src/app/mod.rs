@@ -208,7 +208,7 @@ impl<S: 'static, C: Codec> Routes<S, C> {
         Args: FromCall<S, C>,
     {
         self.add(RouteEntry::notify(route), handler, |output| match output.into_outcome() {
-            Ok(()) => Reply::ok(bytes::Bytes::new()),
+            Ok(()) => Reply::ok([]),
             Err(error) => Reply::error(C::encode_error(&error)),
         })
     }

@@ -15,12 +15,14 @@ use serde::de::DeserializeOwned;
 use crate::app::codec::{Encode, Json, encode};
 use crate::{CloseReason, Command, Instant, SessionData, SessionId};
 
-/// What sessions and contexts ask of whoever runs handlers. Drivers implement it, applications do not.
+/// What sessions and contexts ask of whoever runs handlers. Drivers implement it, applications do
+/// not.
 pub trait Host: Send + Sync {
     /// Binds the session, the application's hooks included.
     fn bind(&self, session: SessionHandle, uid: &str) -> HostFuture<Result<Arc<str>, Error>>;
 
-    /// Carries a command to the session's connection; `false` if the session is closed. Never waits.
+    /// Carries a command to the session's connection; `false` if the session is closed. Never
+    /// waits.
     fn send(&self, command: Command) -> bool;
 
     /// The time.
@@ -33,10 +35,11 @@ pub trait Host: Send + Sync {
 /// What a host does for a handler in its own time.
 pub type HostFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// The session of the client that called, wherever it is connected, in an application that speaks `C`.
+/// The session of the client that called, wherever it is connected, in an application that speaks
+/// `C`.
 ///
-/// Cheap to clone. Reading gives what was known when the call began, and what was set since; every change
-/// is a command that never waits for the client.
+/// Cheap to clone. Reading gives what was known when the call began, and what was set since; every
+/// change is a command that never waits for the client.
 pub struct Session<C = Json> {
     handle: SessionHandle,
     codec: PhantomData<fn() -> C>,
@@ -77,12 +80,13 @@ impl<C> Session<C> {
         self.handle.0.remote
     }
 
-    /// Binds the session to a user id. A session of that id anywhere else is kicked: the newest login wins.
+    /// Binds the session to a user id. A session of that id anywhere else is kicked: the newest
+    /// login wins.
     ///
     /// # Errors
     ///
-    /// An illegal user id, a session that is bound already or closed, or what a bind hook says; nothing has
-    /// changed then.
+    /// An illegal user id, a session that is bound already or closed, or what a bind hook says;
+    /// nothing has changed then.
     pub async fn bind(&self, uid: &str) -> Result<(), Error> {
         let shared = &self.handle.0;
         let uid = shared.host.bind(self.handle.clone(), uid).await?;
@@ -100,7 +104,7 @@ impl<C> Session<C> {
     where
         C: Encode<T>,
     {
-        self.handle.push(route.into(), encode::<C, T>(value)?)
+        self.handle.push(route.into(), encode::<C, T>(value)?.into())
     }
 
     /// Kicks the client, which tells it not to come back, and closes the session.
@@ -143,8 +147,8 @@ impl<C> Session<C> {
 }
 
 impl SessionHandle {
-    /// The handle of a session that has just begun. It knows the client's kind of address as `ipversion`, as
-    /// every Pitaya session does.
+    /// The handle of a session that has just begun. It knows the client's kind of address as
+    /// `ipversion`, as every Pitaya session does.
     pub fn new(
         id: SessionId,
         remote: SocketAddr,

@@ -112,7 +112,7 @@ impl<R: Runtime, C: Codec> Client<R, C> {
     where
         C: Encode<T> + Decode<U>,
     {
-        let reply = self.request_raw(route, C::encode(argument)?).await?;
+        let reply = self.request_raw(route, C::encode(argument)?.into()).await?;
         C::decode(&reply)
             .map_err(|error| Error::unknown(format!("the reply does not decode: {}", error.msg)))
     }
@@ -143,7 +143,7 @@ impl<R: Runtime, C: Codec> Client<R, C> {
     where
         C: Encode<T>,
     {
-        self.notify_raw(route, C::encode(argument)?)
+        self.notify_raw(route, C::encode(argument)?.into())
     }
 
     /// Like [`notify`](Self::notify), with bytes as they are.
