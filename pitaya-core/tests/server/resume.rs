@@ -130,8 +130,10 @@ fn a_session_that_waits_can_be_closed_and_closes_once() {
         Command::Shutdown,
     ] {
         let mut rig = working();
+        rig.push("kept");
         assert_eq!(rig.eof(), ["detached: closed by the peer"]);
         let news = rig.command(command).news();
+        assert_eq!(rig.waiting_bytes(), 0, "nobody will ever read it");
         assert!(news.len() == 1 && news[0].starts_with("closed: "), "{news:?}");
         assert_eq!(rig.pass(seconds(3)), [""; 0]);
     }
