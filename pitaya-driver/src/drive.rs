@@ -260,7 +260,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin, T: Transport> Socket<I, T> {
     /// Writes as much as the socket takes. Whether anything was written.
     fn write<M: Machine>(&mut self, turn: &mut Turn<'_, '_>, machine: &mut M) -> bool {
         let mut written = 0;
-        while let Some(io) = &mut self.io {
+        // What a finished machine still holds is for the next connection of its session.
+        while let Some(io) = self.io.as_mut().filter(|_| !machine.is_finished()) {
             let wire = self.transport.encode(machine.outbox());
             if !wire.has_remaining() {
                 break;
