@@ -95,13 +95,18 @@ impl<C> Mailbox<C> {
         if inner.cut {
             return Poll::Ready(());
         }
-        inner.bytes = 0;
-        if !inner.commands.is_empty() {
-            commands.append(&mut inner.commands);
-        } else if !inner.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
+        if inner.take(commands) {
+            return Poll::Pending;
+        }
+        if !inner.reader.as_ref().is_some_and(|reader| reader.will_wake(cx.waker())) {
             inner.reader = Some(cx.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// Moves the commands that are there to `commands`, and waits for no others.
+    pub(crate) fn take(&self, commands: &mut Vec<C>) {
+        self.lock().take(commands);
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<C>> {
@@ -113,6 +118,14 @@ impl<C> Inner<C> {
     fn push(&mut self, command: C) {
         self.commands.push(command);
         self.wake();
+    }
+
+    /// Whether there were any.
+    fn take(&mut self, commands: &mut Vec<C>) -> bool {
+        self.bytes = 0;
+        let any = !self.commands.is_empty();
+        commands.append(&mut self.commands);
+        any
     }
 
     fn wake(&mut self) {

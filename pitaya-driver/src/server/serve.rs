@@ -13,7 +13,7 @@ use pitaya_proto::handshake::HandshakeRequest;
 use crate::drive::Serve;
 use crate::runtime::Runtime;
 use crate::server::host::SessionHost;
-use crate::server::shared::{Place, Shared};
+use crate::server::shared::{Address, Place, Shared};
 
 /// The server's side of one client.
 pub(super) struct ServePlayer<R: Runtime> {
@@ -58,7 +58,7 @@ impl<R: Runtime> ServePlayer<R> {
         let session = self.session.as_ref().expect("calls come after the opening");
         match handlers.invoke(call, &Scope { route, session }) {
             Ok(mut running) => match self.watch.poll(shared, cx, route, &mut running) {
-                Poll::Ready(reply) => commands.push(Command::Reply(call.key, reply)),
+                Poll::Ready(reply) => answer(&self.place.mailbox, call.key, reply, commands),
                 Poll::Pending => {
                     let route = Arc::clone(route);
                     self.running.push(Handler { key: call.key, route, running });
@@ -81,6 +81,12 @@ impl<R: Runtime> ServePlayer<R> {
             self.closing.extend(shared.handlers.hooks().closed(session, reason));
         }
     }
+}
+
+/// What a handler sent before it ended comes before its reply.
+fn answer(address: &Address, key: CallKey, reply: Reply, commands: &mut Vec<Command>) {
+    address.take(commands);
+    commands.push(Command::Reply(key, reply));
 }
 
 /// Notes handlers that hold their executor, at the cost of one look at the clock for each poll.
@@ -138,7 +144,7 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
         self.running.retain_mut(|Handler { key, route, running }| {
             let polled = watch.poll(shared, cx, route, running);
             let Poll::Ready(reply) = polled else { return true };
-            commands.push(Command::Reply(*key, reply));
+            answer(&self.place.mailbox, *key, reply, commands);
             false
         });
         while let Some(hook) = self.closing.front_mut() {
