@@ -135,7 +135,7 @@ async fn protobuf_is_spoken_where_the_server_speaks_it<R: Native + Unpin>() {
         let doubled = count.value.checked_mul(2);
         doubled.map(|value| Count { value }).ok_or_else(|| Error::new("COUNT-1", "too large"))
     }
-    let app = App::<(), Protobuf>::new(()).route("count.double", double);
+    let app = App::<(), Protobuf>::with_codec(()).route("count.double", double);
     let server = start::<R>(Server::new("gate", app)).await;
     let client = connect_as::<R, Protobuf>(&server, ClientConfig::default()).await.unwrap();
     let doubled: Result<Count, _> = client.request("count.double", &Count { value: 21 }).await;
