@@ -24,9 +24,7 @@ struct Joined {
 
 /// Binds the session to the name, pushes to it, and answers.
 async fn join(
-    session: Session,
-    State(guests): State<Arc<AtomicU64>>,
-    Payload(join): Payload<Join>,
+    session: Session, State(guests): State<Arc<AtomicU64>>, Payload(join): Payload<Join>,
 ) -> Result<Joined, Error> {
     session.bind(&join.name).await?;
     session.push("onJoin", &format!("{} has joined", join.name))?;

@@ -25,10 +25,7 @@ pub trait Machine {
     ///
     /// A command may free capacity, so offer what was left again after commands, not only after a read.
     fn next<'i: 'e, 'e>(
-        &mut self,
-        now: Instant,
-        input: &mut &'i [u8],
-        scratch: &'e mut Scratch,
+        &mut self, now: Instant, input: &mut &'i [u8], scratch: &'e mut Scratch,
     ) -> Next<Self::Event<'e>>;
 
     /// Carries out a decision of the owner.

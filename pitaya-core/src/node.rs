@@ -111,10 +111,7 @@ impl Node {
 
     /// Takes at most one event off the front of `input`; of a connection that ended, all of it.
     pub fn next<'i>(
-        &mut self,
-        now: Instant,
-        conn: ConnId,
-        input: &mut &'i [u8],
+        &mut self, now: Instant, conn: ConnId, input: &mut &'i [u8],
     ) -> Next<NodeEvent<'i>> {
         let Some(client) = self.clients.get_mut(&conn).filter(|client| !client.is_over()) else {
             *input = &[];

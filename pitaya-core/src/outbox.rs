@@ -42,8 +42,7 @@ impl Outbox {
     ///
     /// Whatever `write` gives; nothing is appended then.
     pub fn append<E>(
-        &mut self,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        &mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.append_shared(Bytes::new(), write)
     }
@@ -55,9 +54,7 @@ impl Outbox {
     ///
     /// Whatever `write` gives; nothing is appended then.
     pub fn append_shared<E>(
-        &mut self,
-        shared: Bytes,
-        write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        &mut self, shared: Bytes, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         let before = self.copied.len();
         if let Err(error) = write(&mut self.copied) {

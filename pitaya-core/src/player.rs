@@ -96,10 +96,7 @@ impl Player {
     /// As [`Machine::next`], but what comes borrows from the input alone: what was compressed is
     /// copied.
     pub(crate) fn next<'i>(
-        &mut self,
-        now: Instant,
-        input: &mut &'i [u8],
-        scratch: &mut Scratch,
+        &mut self, now: Instant, input: &mut &'i [u8], scratch: &mut Scratch,
     ) -> Next<Event<'i>> {
         if let Some(key) = self.abandoned.pop() {
             return Next::Event(Event::Abandoned(key));
@@ -125,10 +122,7 @@ impl Player {
 
     /// Judges a call that came in: it runs now, or it waits, is refused, or breaks the protocol.
     fn admit<'i>(
-        &mut self,
-        now: Instant,
-        call: ClientCall<'i>,
-        scratch: &mut Scratch,
+        &mut self, now: Instant, call: ClientCall<'i>, scratch: &mut Scratch,
     ) -> Option<Event<'i>> {
         let ClientCall { body, request, route } = call;
         if let Some(id) = request.filter(|id| self.calls.has_request(*id)) {
@@ -161,11 +155,7 @@ impl Player {
 
     /// Tells a caller no. A notify has nobody to tell.
     fn refuse<T>(
-        &mut self,
-        now: Instant,
-        request: Option<NonZeroU64>,
-        error: &Error,
-        scratch: &mut Scratch,
+        &mut self, now: Instant, request: Option<NonZeroU64>, error: &Error, scratch: &mut Scratch,
     ) -> Option<T> {
         match request {
             Some(request) => {
@@ -249,10 +239,7 @@ impl Machine for Player {
     type Command = Command;
 
     fn next<'i: 'e, 'e>(
-        &mut self,
-        now: Instant,
-        input: &mut &'i [u8],
-        scratch: &'e mut Scratch,
+        &mut self, now: Instant, input: &mut &'i [u8], scratch: &'e mut Scratch,
     ) -> Next<Event<'e>> {
         self.next(now, input, scratch)
     }
@@ -302,9 +289,7 @@ impl Machine for Player {
 }
 
 fn inflate<'i>(
-    body: Body<'i>,
-    scratch: &mut Scratch,
-    bytes_max: usize,
+    body: Body<'i>, scratch: &mut Scratch, bytes_max: usize,
 ) -> Result<Cow<'i, [u8]>, InflateError> {
     match body {
         Body::Plain(body) => Ok(Cow::Borrowed(body)),

@@ -92,10 +92,7 @@ impl<W> CallQueue<W> {
     /// The bounds are the caller's to obey: ask [`is_full`](Self::is_full) before reading the next
     /// call.
     pub fn arrive(
-        &mut self,
-        now: Instant,
-        ticket: Ticket,
-        keep: impl FnOnce() -> W,
+        &mut self, now: Instant, ticket: Ticket, keep: impl FnOnce() -> W,
     ) -> Option<Start> {
         let deadline = now + ticket.options.deadline.unwrap_or(self.bounds.deadline);
         let arrival = Arrival { ticket, deadline, arrived: now };

@@ -104,9 +104,7 @@ impl RouteTable {
     ///
     /// A name that is not `service.method`, that is reserved, or that is there twice.
     pub fn new(
-        server_kind: &str,
-        entries: Vec<RouteEntry>,
-        dictionary: Dictionary,
+        server_kind: &str, entries: Vec<RouteEntry>, dictionary: Dictionary,
         encode_error: fn(&Error) -> Vec<u8>,
     ) -> Result<Self, StartError> {
         let mut by_name = Names::default();

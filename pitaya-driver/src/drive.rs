@@ -21,10 +21,7 @@ use crate::transport::Transport;
 pub trait Serve<M: Machine> {
     /// Takes an event, and says at once what it decides.
     fn handle_event(
-        &mut self,
-        now: Instant,
-        cx: &mut Context<'_>,
-        event: M::Event<'_>,
+        &mut self, now: Instant, cx: &mut Context<'_>, event: M::Event<'_>,
         commands: &mut Vec<M::Command>,
     );
 
@@ -60,12 +57,8 @@ where
 {
     /// The future of one stream. It ends when the stream is closed and `serve` is done.
     pub fn new(
-        runtime: R,
-        timers: &Arc<Timers>,
-        (io, transport): (I, T),
-        (machine, serve): (M, S),
-        mailbox: Arc<Mailbox<M::Command>>,
-        (limits, counters): (&Limits, &Arc<Counters>),
+        runtime: R, timers: &Arc<Timers>, (io, transport): (I, T), (machine, serve): (M, S),
+        mailbox: Arc<Mailbox<M::Command>>, (limits, counters): (&Limits, &Arc<Counters>),
     ) -> Self {
         Self {
             runtime,
@@ -229,11 +222,7 @@ struct Socket<I, T> {
 impl<I: AsyncRead + AsyncWrite + Unpin, T: Transport> Socket<I, T> {
     /// Reads once. The end and a failure are told to the machine, and give no bytes.
     fn read<'b, M: Machine>(
-        &'b mut self,
-        turn: &mut Turn<'_, '_>,
-        buffer: &'b mut [u8],
-        machine: &mut M,
-        held: usize,
+        &'b mut self, turn: &mut Turn<'_, '_>, buffer: &'b mut [u8], machine: &mut M, held: usize,
     ) -> Poll<&'b [u8]> {
         let Some(io) = self.io.as_mut().filter(|_| !self.ended) else { return Poll::Pending };
         let read = match Pin::new(io).poll_read(turn.cx, buffer) {
@@ -310,9 +299,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin, T: Transport> Socket<I, T> {
 }
 
 fn poll_write<I: AsyncWrite>(
-    io: Pin<&mut I>,
-    cx: &mut Context<'_>,
-    wire: &impl Buf,
+    io: Pin<&mut I>, cx: &mut Context<'_>, wire: &impl Buf,
 ) -> Poll<io::Result<usize>> {
     let written = if wire.chunk().len() == wire.remaining() {
         io.poll_write(cx, wire.chunk())

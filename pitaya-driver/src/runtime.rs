@@ -36,9 +36,7 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
 
     /// The addresses of a host name.
     fn resolve(
-        &self,
-        host: &str,
-        port: u16,
+        &self, host: &str, port: u16,
     ) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 
     /// Ends when the process is asked to stop: SIGINT or SIGTERM.

@@ -45,10 +45,7 @@ impl Timers {
     }
 
     fn poll_turn<R: Runtime>(
-        &self,
-        cx: &mut Context<'_>,
-        clock: &R,
-        timer: &mut R::Timer,
+        &self, cx: &mut Context<'_>, clock: &R, timer: &mut R::Timer,
     ) -> Poll<()> {
         loop {
             let mut reached = Vec::new();

@@ -171,9 +171,7 @@ impl<'a> Body<'a> {
     ///
     /// Bytes that are not a whole zlib stream of at most `bytes_max` bytes.
     pub fn inflate<'b>(
-        self,
-        scratch: &'b mut Scratch,
-        bytes_max: usize,
+        self, scratch: &'b mut Scratch, bytes_max: usize,
     ) -> Result<&'b [u8], InflateError>
     where
         'a: 'b,
@@ -283,11 +281,7 @@ fn encode_id(mut id: u64, out: &mut Vec<u8>) {
 
 #[inline]
 fn encode_routed(
-    kind: u8,
-    id: Option<u64>,
-    route: Route<'_>,
-    body: Body<'_>,
-    out: &mut Vec<u8>,
+    kind: u8, id: Option<u64>, route: Route<'_>, body: Body<'_>, out: &mut Vec<u8>,
 ) -> Result<(), EncodeError> {
     let (length, name) = match route {
         Route::Code(code) => (None, &code.to_be_bytes()[..]),

@@ -49,8 +49,7 @@ pub enum PacketKind {
 /// ```
 #[inline]
 pub fn decode<'a>(
-    input: &mut &'a [u8],
-    body_bytes_max: usize,
+    input: &mut &'a [u8], body_bytes_max: usize,
 ) -> Result<Option<Packet<'a>>, PacketError> {
     let Some(&first) = input.first() else { return Ok(None) };
     let kind = PacketKind::decode(first)?;
@@ -88,9 +87,7 @@ pub fn encode(kind: PacketKind, body: &[u8], out: &mut Vec<u8>) -> Result<(), To
 ///
 /// When `write_body` shortens the buffer instead of appending to it.
 pub fn encode_with<E: From<TooLarge>>(
-    kind: PacketKind,
-    out: &mut Vec<u8>,
-    write_body: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    kind: PacketKind, out: &mut Vec<u8>, write_body: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
 ) -> Result<(), E> {
     let start = out.len();
     out.extend_from_slice(&[kind as u8, 0, 0, 0]);

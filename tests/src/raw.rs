@@ -70,10 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
     ///
     /// The stream fails.
     pub async fn request(
-        &mut self,
-        id: u64,
-        route: &str,
-        body: &str,
+        &mut self, id: u64, route: &str, body: &str,
     ) -> io::Result<Option<Received>> {
         self.send(&request(id, route, body)).await?;
         self.next().await

@@ -226,8 +226,7 @@ async fn connected<R: Native + Unpin>(config: ClientConfig) -> (ServerHandle<R>,
 }
 
 async fn connected_to<R: Native + Unpin>(
-    gate: &Gate,
-    config: ClientConfig,
+    gate: &Gate, config: ClientConfig,
 ) -> (ServerHandle<R>, Client<R>) {
     let server = start::<R>(Server::new("gate", app_with(mpsc::unbounded().0, gate))).await;
     let client = connect::<R>(&server, config).await;
@@ -243,8 +242,7 @@ async fn connect<R: Native + Unpin>(server: &ServerHandle<R>, config: ClientConf
 }
 
 async fn connect_as<R: Native + Unpin, C: Codec>(
-    server: &ServerHandle<R>,
-    config: ClientConfig,
+    server: &ServerHandle<R>, config: ClientConfig,
 ) -> Result<Client<R, C>, ConnectError> {
     Client::connect_with(&server.addresses()[0].to_string(), config).await
 }

@@ -214,9 +214,7 @@ impl<S: 'static, C: Codec> Routes<S, C> {
     }
 
     fn add<Args, H>(
-        mut self,
-        entry: RouteEntry,
-        handler: H,
+        mut self, entry: RouteEntry, handler: H,
         reply: impl Fn(H::Output) -> Reply + Copy + Send + Sync + 'static,
     ) -> Self
     where

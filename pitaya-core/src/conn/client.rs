@@ -99,10 +99,7 @@ impl<W> ClientConn<W> {
     }
 
     fn receive<'i>(
-        &mut self,
-        now: Instant,
-        packet: Packet<'i>,
-        scratch: &mut Scratch,
+        &mut self, now: Instant, packet: Packet<'i>, scratch: &mut Scratch,
     ) -> Result<Option<News<'i, W>>, CloseReason> {
         match step(Side::Client, self.phase, packet.kind) {
             Step::Receive => self.message(packet.body),
@@ -116,10 +113,7 @@ impl<W> ClientConn<W> {
     }
 
     fn open<'i>(
-        &mut self,
-        now: Instant,
-        body: &[u8],
-        scratch: &mut Scratch,
+        &mut self, now: Instant, body: &[u8], scratch: &mut Scratch,
     ) -> Result<News<'i, W>, CloseReason> {
         let server = HandshakeResponse::parse(body, scratch, self.config.limits.received_bytes_max)
             .map_err(CloseReason::BadHandshakeResponse)?;
@@ -169,9 +163,7 @@ impl<W> ClientConn<W> {
 
     /// Inflates last, when nothing else needs the scratch.
     fn deliver<'e>(
-        &mut self,
-        (target, body): (Target<'e, W>, Body<'e>),
-        scratch: &'e mut Scratch,
+        &mut self, (target, body): (Target<'e, W>, Body<'e>), scratch: &'e mut Scratch,
     ) -> Option<ClientEvent<'e, W>> {
         match (target, body.inflate(scratch, self.config.limits.received_bytes_max)) {
             (Target::Route(route), Ok(body)) => Some(ClientEvent::Push { route, body }),
@@ -243,11 +235,7 @@ impl<W> ClientConn<W> {
     }
 
     fn send<'m>(
-        &mut self,
-        now: Instant,
-        route: &'m str,
-        body: &'m [u8],
-        scratch: &'m mut Scratch,
+        &mut self, now: Instant, route: &'m str, body: &'m [u8], scratch: &'m mut Scratch,
         message: impl FnOnce(Route<'m>, Body<'m>) -> Message<'m>,
     ) -> Result<(), Error> {
         let config = &self.config;
@@ -274,9 +262,7 @@ impl<W> ClientConn<W> {
     }
 
     fn write<E>(
-        &mut self,
-        now: Instant,
-        packet: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        &mut self, now: Instant, packet: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         if self.phase == Phase::AwaitHandshake {
             return self.early.append(packet);
@@ -333,10 +319,7 @@ impl<W> Machine for ClientConn<W> {
     type Command = ClientCommand<W>;
 
     fn next<'i: 'e, 'e>(
-        &mut self,
-        now: Instant,
-        input: &mut &'i [u8],
-        scratch: &'e mut Scratch,
+        &mut self, now: Instant, input: &mut &'i [u8], scratch: &'e mut Scratch,
     ) -> Next<ClientEvent<'e, W>> {
         let message = loop {
             if let Some(event) = self.poll_ended() {

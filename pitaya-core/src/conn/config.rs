@@ -55,8 +55,7 @@ impl ConnConfig {
     /// Adds a validator; they run in the order of their addition and the first error refuses the client.
     #[must_use]
     pub fn validator(
-        mut self,
-        name: impl Into<String>,
+        mut self, name: impl Into<String>,
         validator: impl Fn(&HandshakeRequest) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         self.validators.push((name.into(), Box::new(validator)));

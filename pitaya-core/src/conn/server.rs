@@ -134,11 +134,7 @@ impl ServerConn {
 
     /// Queues an answer; `false` if it is one that the wire cannot carry.
     pub fn reply(
-        &mut self,
-        now: Instant,
-        request: NonZeroU64,
-        reply: &Reply,
-        scratch: &mut Scratch,
+        &mut self, now: Instant, request: NonZeroU64, reply: &Reply, scratch: &mut Scratch,
     ) -> bool {
         if !self.is_open() {
             return true;
@@ -324,9 +320,7 @@ impl ServerConn {
     }
 
     fn receive<'i>(
-        &mut self,
-        now: Instant,
-        packet: Packet<'i>,
+        &mut self, now: Instant, packet: Packet<'i>,
     ) -> Result<Option<ConnEvent<'i>>, CloseReason> {
         match step(Side::Server, self.phase, packet.kind) {
             Step::Receive => self.message(packet.body).map(Some),
@@ -385,10 +379,7 @@ impl ServerConn {
     }
 
     fn send<'m>(
-        &mut self,
-        now: Instant,
-        body: &'m [u8],
-        scratch: &'m mut Scratch,
+        &mut self, now: Instant, body: &'m [u8], scratch: &'m mut Scratch,
         message: impl FnOnce(Body<'m>) -> Message<'m>,
     ) -> bool {
         let worth_it = self.inflates && body.len() >= self.config.limits.compression_bytes_min;
@@ -402,9 +393,7 @@ impl ServerConn {
     }
 
     fn write<E: std::fmt::Debug>(
-        &mut self,
-        now: Instant,
-        packet: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+        &mut self, now: Instant, packet: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> bool {
         if !self.outbox.has_remaining() {
             self.written_at = now;

@@ -30,10 +30,7 @@ impl SessionData {
     ///
     /// A value that is no JSON, or too much of it; nothing has changed then.
     pub fn set(
-        &mut self,
-        name: &str,
-        value: impl Serialize,
-        bytes_max: usize,
+        &mut self, name: &str, value: impl Serialize, bytes_max: usize,
     ) -> Result<(), Error> {
         let value = serde_json::to_value(value).map_err(|why| Error::unknown(why.to_string()))?;
         let before = self.values.get(name).map_or(0, |value| json_bytes(name, value));

@@ -150,10 +150,7 @@ impl SessionHandle {
     /// The handle of a session that has just begun. It knows the client's kind of address as
     /// `ipversion`, as every Pitaya session does.
     pub fn new(
-        id: SessionId,
-        remote: SocketAddr,
-        handshake: Box<HandshakeRequest>,
-        data_bytes_max: usize,
+        id: SessionId, remote: SocketAddr, handshake: Box<HandshakeRequest>, data_bytes_max: usize,
         host: Arc<dyn Host>,
     ) -> Self {
         let mut data = SessionData::default();

@@ -73,9 +73,7 @@ impl ConnectError {
 
 /// Dials, starts the task of the connection, and waits until the server has accepted the handshake.
 pub(super) async fn connect<R: Runtime + Unpin>(
-    runtime: &R,
-    address: &str,
-    config: &Arc<ClientConfig>,
+    runtime: &R, address: &str, config: &Arc<ClientConfig>,
 ) -> Result<(Line, Arc<HandshakeResponse>), ConnectError> {
     let began = runtime.now();
     let running = Running(Timers::start(runtime));

@@ -89,10 +89,7 @@ pub(super) struct Serving {
 
 impl Serve<ClientConn<Waiter>> for Serving {
     fn handle_event(
-        &mut self,
-        _now: Instant,
-        _cx: &mut Context<'_>,
-        event: ClientEvent<'_, Waiter>,
+        &mut self, _now: Instant, _cx: &mut Context<'_>, event: ClientEvent<'_, Waiter>,
         _commands: &mut Vec<ClientCommand<Waiter>>,
     ) {
         match event {
@@ -107,10 +104,7 @@ impl Serve<ClientConn<Waiter>> for Serving {
     }
 
     fn poll_commands(
-        &mut self,
-        _now: Instant,
-        _cx: &mut Context<'_>,
-        _commands: &mut Vec<ClientCommand<Waiter>>,
+        &mut self, _now: Instant, _cx: &mut Context<'_>, _commands: &mut Vec<ClientCommand<Waiter>>,
     ) {
     }
 

@@ -78,9 +78,7 @@ impl<R: Runtime + Unpin, C: Codec> Client<R, C> {
     ///
     /// See [`ConnectError`].
     pub async fn connect_on(
-        runtime: R,
-        address: &str,
-        config: ClientConfig,
+        runtime: R, address: &str, config: ClientConfig,
     ) -> Result<Self, ConnectError> {
         let config = Arc::new(config);
         let (line, server) = connect::connect(&runtime, address, &config).await?;

@@ -19,9 +19,7 @@ use crate::transport::Plain;
 
 /// A socket that listens on `address`, a host and a port.
 pub(super) async fn bind<R: Runtime>(
-    runtime: &R,
-    kind: &str,
-    address: &str,
+    runtime: &R, kind: &str, address: &str,
 ) -> Result<R::Listener, StartError> {
     let failed = |error: &io::Error| StartError::Bind {
         server: kind.to_owned(),
@@ -59,8 +57,7 @@ pub(super) async fn accept_all<R: Runtime>(shared: Arc<Shared<R>>, listener: R::
 
 /// The next connection, once there is room for it; `None` if the server stops.
 async fn accept<R: Runtime>(
-    shared: &Shared<R>,
-    listener: &R::Listener,
+    shared: &Shared<R>, listener: &R::Listener,
 ) -> Option<io::Result<(R::Stream, SocketAddr)>> {
     poll_fn(|cx| shared.poll_room(cx)).await;
     let mut accept = pin!(listener.accept());

@@ -68,9 +68,7 @@ impl<R> SessionHost<R> {
 }
 
 async fn finish_bind<R: Runtime>(
-    shared: &Arc<Shared<R>>,
-    session: &SessionHandle,
-    binding: Binding,
+    shared: &Arc<Shared<R>>, session: &SessionHandle, binding: Binding,
 ) -> Result<Arc<str>, Error> {
     let uid = Arc::clone(binding.uid());
     let mut pending = PendingBind { binding: Some(binding), shared: Arc::clone(shared) };

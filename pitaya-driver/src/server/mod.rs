@@ -73,8 +73,7 @@ impl<R: Runtime> Server<R> {
     /// Routes that may travel as codes, towards clients that are known to read them.
     #[must_use]
     pub fn dictionary<N: Into<String>>(
-        mut self,
-        routes: impl IntoIterator<Item = (N, u16)>,
+        mut self, routes: impl IntoIterator<Item = (N, u16)>,
     ) -> Self {
         self.dictionary.extend(routes.into_iter().map(|(route, code)| (route.into(), code)));
         self
@@ -90,8 +89,7 @@ impl<R: Runtime> Server<R> {
     /// the order of their addition.
     #[must_use]
     pub fn validator(
-        mut self,
-        name: impl Into<String>,
+        mut self, name: impl Into<String>,
         validator: impl Fn(&HandshakeRequest) -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         self.validators.push((name.into(), Box::new(validator)));

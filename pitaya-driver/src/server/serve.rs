@@ -97,11 +97,7 @@ struct Watch {
 
 impl Watch {
     fn poll<R: Runtime>(
-        &mut self,
-        shared: &Shared<R>,
-        cx: &mut Context<'_>,
-        route: &str,
-        running: &mut Running,
+        &mut self, shared: &Shared<R>, cx: &mut Context<'_>, route: &str, running: &mut Running,
     ) -> Poll<Reply> {
         let polled = running.poll(cx, route);
         let now = shared.runtime.now();
@@ -122,10 +118,7 @@ impl Watch {
 
 impl<R: Runtime> Serve<Player> for ServePlayer<R> {
     fn handle_event(
-        &mut self,
-        now: Instant,
-        cx: &mut Context<'_>,
-        event: Event<'_>,
+        &mut self, now: Instant, cx: &mut Context<'_>, event: Event<'_>,
         commands: &mut Vec<Command>,
     ) {
         self.watch.looked = self.watch.looked.max(now);

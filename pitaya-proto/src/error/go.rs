@@ -34,9 +34,7 @@ struct HtmlSafe;
 
 impl Formatter for HtmlSafe {
     fn write_string_fragment<W: ?Sized + io::Write>(
-        &mut self,
-        writer: &mut W,
-        fragment: &str,
+        &mut self, writer: &mut W, fragment: &str,
     ) -> io::Result<()> {
         for piece in fragment.split_inclusive(UNSAFE) {
             match piece.chars().next_back().filter(|last| UNSAFE.contains(last)) {

@@ -66,9 +66,7 @@ impl HandshakeResponse {
     ///
     /// JSON that is none, or longer than `bytes_max` when inflated, or a value out of its range.
     pub fn parse(
-        body: &[u8],
-        scratch: &mut Scratch,
-        bytes_max: usize,
+        body: &[u8], scratch: &mut Scratch, bytes_max: usize,
     ) -> Result<Self, HandshakeResponseError> {
         let json = if is_zlib(body) { scratch.inflate(body, bytes_max)? } else { body };
         if json.len() > bytes_max {

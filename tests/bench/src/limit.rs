@@ -17,10 +17,7 @@ pub(crate) trait Work {
     ///
     /// If the connection is to be closed.
     fn answer<'a>(
-        &mut self,
-        session: &mut Self::Session,
-        input: &'a [u8],
-        output: &'a mut Vec<u8>,
+        &mut self, session: &mut Self::Session, input: &'a [u8], output: &'a mut Vec<u8>,
     ) -> io::Result<&'a [u8]>;
 }
 
@@ -31,10 +28,7 @@ impl Work for RawEcho {
     type Session = ();
 
     fn answer<'a>(
-        &mut self,
-        (): &mut (),
-        input: &'a [u8],
-        _: &'a mut Vec<u8>,
+        &mut self, (): &mut (), input: &'a [u8], _: &'a mut Vec<u8>,
     ) -> io::Result<&'a [u8]> {
         Ok(input)
     }

@@ -253,9 +253,7 @@ mod tests {
         type Session = (bool, Partial, Vec<u8>);
 
         fn answer<'a>(
-            &mut self,
-            (flipped, partial, answer): &mut Self::Session,
-            input: &'a [u8],
+            &mut self, (flipped, partial, answer): &mut Self::Session, input: &'a [u8],
             output: &'a mut Vec<u8>,
         ) -> io::Result<&'a [u8]> {
             answer.clear();
@@ -275,10 +273,7 @@ mod tests {
         type Session = Partial;
 
         fn answer<'a>(
-            &mut self,
-            partial: &mut Partial,
-            input: &'a [u8],
-            output: &'a mut Vec<u8>,
+            &mut self, partial: &mut Partial, input: &'a [u8], output: &'a mut Vec<u8>,
         ) -> io::Result<&'a [u8]> {
             match self.0.answer(partial, input, output)? {
                 answer if answer.first() == Some(&frames::DATA) => Err(io::Error::other("enough")),

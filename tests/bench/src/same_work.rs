@@ -73,10 +73,7 @@ impl Work for SameWork {
     type Session = Partial;
 
     fn answer<'a>(
-        &mut self,
-        Partial(partial): &mut Partial,
-        input: &'a [u8],
-        output: &'a mut Vec<u8>,
+        &mut self, Partial(partial): &mut Partial, input: &'a [u8], output: &'a mut Vec<u8>,
     ) -> io::Result<&'a [u8]> {
         if partial.is_empty() {
             let taken = self.packets(input, output)?;

@@ -109,11 +109,7 @@ impl Pipe {
     /// Takes what the window has room for, now and then less. `sent` is told when each segment
     /// arrives.
     pub(super) fn poll_write(
-        &mut self,
-        now: Instant,
-        cx: &Context<'_>,
-        bytes: &[u8],
-        mut sent: impl FnMut(Instant),
+        &mut self, now: Instant, cx: &Context<'_>, bytes: &[u8], mut sent: impl FnMut(Instant),
     ) -> Poll<io::Result<usize>> {
         if self.reset || self.mute {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
@@ -151,9 +147,7 @@ impl Pipe {
 
     /// Reads what has arrived, now and then less.
     pub(super) fn poll_read(
-        &mut self,
-        cx: &Context<'_>,
-        buffer: &mut [u8],
+        &mut self, cx: &Context<'_>, buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         if self.reset {
             return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));

@@ -36,9 +36,7 @@ impl SimStream {
 
 impl AsyncRead for SimStream {
     fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut [u8],
+        self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let mut state = self.sim.state();
         let inbound = state.net.inbound(self.link, self.side).expect("this end is open");
@@ -48,9 +46,7 @@ impl AsyncRead for SimStream {
 
 impl AsyncWrite for SimStream {
     fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
+        self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let (mut state, mut arrivals) = (self.sim.state(), Vec::new());
         let now = state.now;
