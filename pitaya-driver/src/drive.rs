@@ -1,4 +1,5 @@
-//! The one future that drives every stream: bytes to the machine, events to whoever serves, bytes back.
+//! The one future that drives every stream: bytes to the machine, events to whoever serves, bytes
+//! back.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -158,7 +159,8 @@ where
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // Taken out rather than borrowed: a handler may well drive another stream of its own in here.
+        // Taken out rather than borrowed: a handler may well drive another stream of its own in
+        // here.
         let mut buffers = BUFFERS.take().unwrap_or_default();
         let polled = self.get_mut().turn(cx, &mut buffers);
         BUFFERS.set(Some(buffers));

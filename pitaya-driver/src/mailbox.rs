@@ -5,7 +5,8 @@ use std::task::{Context, Poll, Waker};
 
 /// A bounded queue of commands with one reader: the task that owns the machine.
 ///
-/// Whoever sends never waits. While the reader is at work, nothing is woken: it looks again before it rests.
+/// Whoever sends never waits. While the reader is at work, nothing is woken: it looks again before
+/// it rests.
 #[derive(Debug)]
 pub struct Mailbox<C> {
     inner: Mutex<Inner<C>>,
@@ -42,7 +43,8 @@ impl<C> Mailbox<C> {
         Self { inner: Mutex::new(inner), bytes_max, commands_max }
     }
 
-    /// Sends a command that holds `bytes`. One that is larger than the bound is taken when nothing else waits.
+    /// Sends a command that holds `bytes`. One that is larger than the bound is taken when nothing
+    /// else waits.
     pub fn send(&self, command: C, bytes: usize) -> Sent {
         let mut inner = self.lock();
         if inner.closed {
@@ -88,8 +90,8 @@ impl<C> Mailbox<C> {
         inner.wake();
     }
 
-    /// Moves all commands to `commands`. If there are none, the task of `cx` is woken by the next one.
-    /// `Ready` if the reader must end.
+    /// Moves all commands to `commands`. If there are none, the task of `cx` is woken by the next
+    /// one. `Ready` if the reader must end.
     pub(crate) fn poll(&self, cx: &Context<'_>, commands: &mut Vec<C>) -> Poll<()> {
         let mut inner = self.lock();
         if inner.cut {

@@ -66,8 +66,8 @@ pub trait Listener: Send + Sync + 'static {
 
 /// Something that wakes its task at a chosen time.
 pub trait Timer: Send + Unpin + 'static {
-    /// Ready once `deadline` has come; until then the task of `cx` will be woken at it. A later call may set
-    /// another deadline.
+    /// Ready once `deadline` has come; until then the task of `cx` will be woken at it. A later
+    /// call may set another deadline.
     fn poll_at(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()>;
 }
 

@@ -106,8 +106,8 @@ impl Alarm {
 
     /// Sees to it that the task is woken at `deadline`, or before it.
     ///
-    /// An alarm that is set and not later is kept: the task looks again when it goes off, which is cheaper
-    /// than to move it with every packet.
+    /// An alarm that is set and not later is kept: the task looks again when it goes off, which is
+    /// cheaper than to move it with every packet.
     pub fn set(&mut self, cx: &Context<'_>, now: Instant, deadline: Instant) {
         if self.set.as_ref().is_some_and(|(at, _)| now < *at && *at <= deadline) {
             return;

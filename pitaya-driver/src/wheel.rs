@@ -4,8 +4,9 @@ use pitaya_core::Instant;
 
 /// Deadlines, each with a value that comes back when it is reached.
 ///
-/// Setting, moving and cancelling one costs the same however many there are. Deadlines are met up to one
-/// tick of 10 ms late, never early. Four levels of 64 slots reach 46 hours; what is beyond is looked at again then.
+/// Setting, moving and cancelling one costs the same however many there are. Deadlines are met up
+/// to one tick of 10 ms late, never early. Four levels of 64 slots reach 46 hours; what is beyond
+/// is looked at again then.
 #[derive(Debug)]
 pub(crate) struct Wheel<T> {
     /// All ticks up to this one are done with.
@@ -72,7 +73,8 @@ impl<T> Wheel<T> {
         let target = now.micros() / TICK_MICROS;
         while let Some(tick) = self.next_tick().filter(|tick| *tick <= target) {
             self.tick = tick;
-            // Higher levels first: what they hold may belong into the lowest slot of this very tick.
+            // Higher levels first: what they hold may belong into the lowest slot of this very
+            // tick.
             for level in
                 (0..LEVELS).rev().filter(|level| tick.trailing_zeros() as usize >= BITS * level)
             {
@@ -187,7 +189,8 @@ mod tests {
             let mut now = start;
             for step in steps {
                 now += step;
-                let (mut due, rest) = waiting.into_iter().partition::<Vec<_>, _>(|tick| *tick <= now);
+                let (mut due, rest): (Vec<_>, _) =
+                    waiting.into_iter().partition(|tick| *tick <= now);
                 waiting = rest;
                 due.sort_unstable();
                 prop_assert_eq!(reached(&mut wheel, at(now)), due);

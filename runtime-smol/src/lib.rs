@@ -13,8 +13,8 @@
 //! }
 //! ```
 //!
-//! [`Server::run`] has an executor of its own on the thread that calls it. A program that uses smol already
-//! calls [`Server::start`], which spawns on smol's global executor.
+//! [`Server::run`] has an executor of its own on the thread that calls it. A program that uses smol
+//! already calls [`Server::start`], which spawns on smol's global executor.
 
 mod stream;
 

@@ -13,8 +13,8 @@
 //! }
 //! ```
 //!
-//! [`Server::run`] has a current-thread runtime of its own. A program that has a runtime already, whether
-//! current-thread or multi-threaded, calls [`Server::start`] on it instead.
+//! [`Server::run`] has a current-thread runtime of its own. A program that has a runtime already,
+//! whether current-thread or multi-threaded, calls [`Server::start`] on it instead.
 
 mod stream;
 

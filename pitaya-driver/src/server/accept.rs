@@ -47,7 +47,8 @@ pub(super) async fn accept_all<R: Runtime>(shared: Arc<Shared<R>>, listener: R::
         match accepted {
             Ok((stream, remote)) => start(&shared, stream, remote),
             Err(error) => {
-                // Most often the process has no descriptor left; trying at once again would only spin.
+                // Most often the process has no descriptor left; trying at once again would only
+                // spin.
                 tracing::warn!(%error, "a connection could not be accepted");
                 Sleep::lasting(&shared.timers, shared.runtime.clone(), ACCEPT_PAUSE).await;
             }

@@ -56,8 +56,8 @@ impl<R: Runtime> Server<R> {
         }
     }
 
-    /// Accepts clients over TCP on `address`, such as `127.0.0.1:3250`; port 0 lets the system choose.
-    /// A server may have several acceptors.
+    /// Accepts clients over TCP on `address`, such as `127.0.0.1:3250`; port 0 lets the system
+    /// choose. A server may have several acceptors.
     #[must_use]
     pub fn tcp(mut self, address: impl Into<String>) -> Self {
         self.tcp.push(address.into());
@@ -85,8 +85,8 @@ impl<R: Runtime> Server<R> {
         Self { compression, ..self }
     }
 
-    /// Judges the handshake of every client; `Err` refuses it, with a text for the log. Validators are asked in
-    /// the order of their addition.
+    /// Judges the handshake of every client; `Err` refuses it, with a text for the log. Validators
+    /// are asked in the order of their addition.
     #[must_use]
     pub fn validator(
         mut self, name: impl Into<String>,
@@ -106,7 +106,8 @@ impl<R: Runtime> Server<R> {
     ///
     /// # Errors
     ///
-    /// Routes or a dictionary that contradict themselves, or an address that cannot be had. Nothing runs then.
+    /// Routes or a dictionary that contradict themselves, or an address that cannot be had. Nothing
+    /// runs then.
     pub async fn start_on(self, runtime: R) -> Result<ServerHandle<R>, StartError> {
         let mut listeners = Vec::new();
         for address in &self.tcp {
@@ -134,8 +135,8 @@ impl<R: Runtime> Server<R> {
 }
 
 impl<R: Native> Server<R> {
-    /// Runs the server on a runtime of its own, until the process is asked to stop by SIGINT or SIGTERM. Then it
-    /// accepts nobody any more, answers what is in flight, and closes.
+    /// Runs the server on a runtime of its own, until the process is asked to stop by SIGINT or
+    /// SIGTERM. Then it accepts nobody any more, answers what is in flight, and closes.
     ///
     /// # Errors
     ///
@@ -199,8 +200,9 @@ impl<R: Runtime> ServerHandle<R> {
         self.shared.kick(uid, reason)
     }
 
-    /// Stops: accepts nobody any more, answers what is in flight, then closes each connection plainly, so that
-    /// clients may come back. What is left after the limit `shutdown_timeout` is cut.
+    /// Stops: accepts nobody any more, answers what is in flight, then closes each connection
+    /// plainly, so that clients may come back. What is left after the limit `shutdown_timeout` is
+    /// cut.
     pub async fn shutdown(self) {
         self.shared.begin_shutdown();
         let limits = self.shared.config.limits();
