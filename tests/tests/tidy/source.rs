@@ -60,7 +60,9 @@ impl Source {
     }
 
     pub(crate) fn is_test_file(&self) -> bool {
-        self.path.split('/').any(|part| part == "tests" || part == "tests.rs")
+        // The bench is a program that lives beside the tests, not one of them.
+        !self.path.starts_with("tests/bench/")
+            && self.path.split('/').any(|part| part == "tests" || part == "tests.rs")
     }
 
     /// First lines of the places where these tokens stand one after another.
