@@ -11,7 +11,7 @@ use pitaya_proto::zlib::Scratch;
 
 use crate::{
     Call, CallKey, CloseReason, Command, ConnConfig, Counter, Counters, Event, Instant, Machine,
-    Next, Outbox, Player, Reply, RouteTable, SessionId, SessionTable, earlier,
+    Next, Player, Reply, RouteTable, SessionId, SessionTable, earlier,
 };
 
 /// All clients of one server.
@@ -168,10 +168,7 @@ impl Node {
         let Some(Client { player, .. }) = self.clients.get_mut(&conn) else { return };
         // A finished one may have a session that keeps what waits for its next stream.
         while !player.is_finished() && player.outbox().has_remaining() {
-            let mut slices = [io::IoSlice::new(&[]); SLICES_MAX];
-            let outbox: &Outbox = player.outbox();
-            let filled = outbox.chunks_vectored(&mut slices);
-            match stream.write_vectored(&slices[..filled]) {
+            match stream.write(player.outbox().chunk()) {
                 Ok(0) => player.handle_failure(now, io::ErrorKind::WriteZero),
                 Ok(bytes) => {
                     player.outbox().advance(bytes);
@@ -324,4 +321,3 @@ impl Client {
 
 /// How a stream says that it takes nothing at the moment.
 const WAITS: [io::ErrorKind; 2] = [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock];
-const SLICES_MAX: usize = 16;

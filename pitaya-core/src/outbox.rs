@@ -1,38 +1,24 @@
 //! What waits to be written to one stream, with the places where packets end.
 
 use std::collections::VecDeque;
-use std::io::IoSlice;
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 
 /// Bytes to write, packet by packet.
 ///
-/// Small packets are copied into one buffer and leave in one write; a large body is kept by
-/// reference. Reading it through [`Buf`] makes partial writes need no code. Packets that were not
-/// wholly written can be had again whole, for the next connection of the same session.
+/// All that waits is one run of bytes, read through [`Buf`], so that partial writes need no code.
+/// Packets that were not wholly written can be had again whole, for the next connection of the same
+/// session.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// The copied bytes of `packets`, in order, `start` of them done with.
-    copied: Vec<u8>,
+    /// The bytes of `packets`, in order, behind those of packets that are done with.
+    bytes: Vec<u8>,
+    /// Where the first packet begins.
     start: usize,
-    packets: VecDeque<Waiting>,
+    /// How long each packet is.
+    packets: VecDeque<usize>,
     /// How much of the first packet is written.
     front_written: usize,
-    bytes: usize,
-    shared: usize,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    copied: usize,
-    /// Comes after the copied bytes; empty for most packets.
-    shared: Bytes,
-}
-
-impl Waiting {
-    fn len(&self) -> usize {
-        self.copied + self.shared.len()
-    }
 }
 
 impl Outbox {
@@ -44,28 +30,13 @@ impl Outbox {
     pub fn append<E>(
         &mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.append_shared(Bytes::new(), write)
-    }
-
-    /// Appends one packet whose last bytes are `shared`, by reference; `write` puts what comes
-    /// before.
-    ///
-    /// # Errors
-    ///
-    /// Whatever `write` gives; nothing is appended then.
-    pub fn append_shared<E>(
-        &mut self, shared: Bytes, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let before = self.copied.len();
-        if let Err(error) = write(&mut self.copied) {
-            self.copied.truncate(before);
-            return Err(error);
+        let before = self.bytes.len();
+        let written = write(&mut self.bytes);
+        match written {
+            Ok(()) => self.packets.push_back(self.bytes.len() - before),
+            Err(_) => self.bytes.truncate(before),
         }
-        let packet = Waiting { copied: self.copied.len() - before, shared };
-        self.bytes += packet.len();
-        self.shared += usize::from(!packet.shared.is_empty());
-        self.packets.push_back(packet);
-        Ok(())
+        written
     }
 
     /// Lets the memory of an outbox go in which nothing waits: that of an idle connection.
@@ -88,99 +59,14 @@ impl Outbox {
     /// Moves everything of `other` behind what waits here; of a packet that was partly written all of
     /// it, as the stream it was written to is gone.
     pub fn append_all(&mut self, mut other: Self) {
-        self.copied.extend_from_slice(&other.copied[other.start..]);
-        self.bytes += other.bytes + other.front_written;
-        self.shared += other.shared;
+        self.bytes.extend_from_slice(&other.bytes[other.start..]);
         self.packets.append(&mut other.packets);
     }
 
-    /// The copied bytes that can leave before the next shared body.
-    fn copied_run(&self, skip: usize) -> usize {
-        if self.shared == 0 {
-            return self.copied.len() - self.start;
-        }
-        let mut run = 0;
-        for packet in self.packets.iter().skip(skip) {
-            run += packet.copied;
-            if !packet.shared.is_empty() {
-                break;
-            }
-        }
-        run
-    }
-}
-
-impl Buf for Outbox {
-    fn remaining(&self) -> usize {
-        self.bytes
-    }
-
-    fn chunk(&self) -> &[u8] {
-        match self.packets.front() {
-            None => &[],
-            Some(packet) if self.front_written < packet.copied => {
-                let end = self.start + self.copied_run(0);
-                &self.copied[self.start + self.front_written..end]
-            }
-            Some(packet) => &packet.shared[self.front_written - packet.copied..],
-        }
-    }
-
-    fn chunks_vectored<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
-        let mut filled = 0;
-        let (mut at, mut written) = (self.start, self.front_written);
-        let mut from = at + written.min(self.packets.front().map_or(0, |packet| packet.copied));
-        for packet in &self.packets {
-            at += packet.copied;
-            if packet.shared.is_empty() {
-                written = 0;
-                continue;
-            }
-            let shared = &packet.shared[written.saturating_sub(packet.copied)..];
-            written = 0;
-            for part in [&self.copied[from..at], shared] {
-                if filled == slices.len() {
-                    return filled;
-                }
-                if !part.is_empty() {
-                    slices[filled] = IoSlice::new(part);
-                    filled += 1;
-                }
-            }
-            from = at;
-        }
-        if filled < slices.len() && from < at {
-            slices[filled] = IoSlice::new(&self.copied[from..at]);
-            filled += 1;
-        }
-        filled
-    }
-
-    /// # Panics
-    ///
-    /// If `count` is more than [`remaining`](Buf::remaining).
-    fn advance(&mut self, count: usize) {
-        assert!(count <= self.bytes, "advanced past the end of the outbox");
-        self.bytes -= count;
-        self.front_written += count;
-        while let Some(packet) = self.packets.front() {
-            if self.front_written < packet.len() {
-                return self.compact();
-            }
-            self.front_written -= packet.len();
-            self.start += packet.copied;
-            self.shared -= usize::from(!packet.shared.is_empty());
-            self.packets.pop_front();
-        }
-        self.release();
-    }
-}
-
-impl Outbox {
     /// A backlog that never empties must not keep what was written long ago.
     fn compact(&mut self) {
-        if self.start >= COMPACT_BYTES_MIN && self.start * 2 >= self.copied.len() {
-            self.copied.drain(..self.start);
+        if self.start >= COMPACT_BYTES_MIN && self.start * 2 >= self.bytes.len() {
+            self.bytes.drain(..self.start);
             self.start = 0;
         }
     }
@@ -188,10 +74,37 @@ impl Outbox {
     /// A busy connection keeps its buffer, unless it is a large one.
     fn release(&mut self) {
         self.start = 0;
-        self.copied.clear();
-        if self.copied.capacity() > KEPT_BYTES_MAX {
-            self.copied = Vec::new();
+        self.bytes.clear();
+        if self.bytes.capacity() > KEPT_BYTES_MAX {
+            self.bytes = Vec::new();
         }
+    }
+}
+
+impl Buf for Outbox {
+    fn remaining(&self) -> usize {
+        self.bytes.len() - self.start - self.front_written
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes[self.start + self.front_written..]
+    }
+
+    /// # Panics
+    ///
+    /// If `count` is more than [`remaining`](Buf::remaining).
+    fn advance(&mut self, count: usize) {
+        assert!(count <= self.remaining(), "advanced past the end of the outbox");
+        self.front_written += count;
+        while let Some(&packet) = self.packets.front() {
+            if self.front_written < packet {
+                return self.compact();
+            }
+            self.front_written -= packet;
+            self.start += packet;
+            self.packets.pop_front();
+        }
+        self.release();
     }
 }
 
@@ -206,11 +119,11 @@ mod tests {
 
     use super::*;
 
-    fn outbox(packets: &[(&[u8], &'static [u8])]) -> Outbox {
+    fn outbox(packets: &[&[u8]]) -> Outbox {
         let mut outbox = Outbox::default();
-        for (copied, shared) in packets {
-            let Ok(()) = outbox.append_shared(Bytes::from_static(shared), |out| {
-                out.extend_from_slice(copied);
+        for packet in packets {
+            let Ok(()) = outbox.append(|out| {
+                out.extend_from_slice(packet);
                 Ok::<(), Infallible>(())
             });
         }
@@ -229,44 +142,30 @@ mod tests {
     }
 
     #[test]
-    fn small_packets_leave_in_one_write() {
-        assert_eq!(outbox(&[(b"ab", b""), (b"cd", b"")]).chunk(), b"abcd");
+    fn packets_leave_in_one_write() {
+        assert_eq!(outbox(&[b"ab", b"cd"]).chunk(), b"abcd");
     }
 
     #[test]
     fn bytes_leave_in_order_however_little_is_written_at_a_time() {
         for step in 1..=12 {
-            let outbox = outbox(&[(b"ab", b""), (b"cd", b"EFG"), (b"h", b""), (b"i", b"J")]);
+            let outbox = outbox(&[b"ab", b"cdEFG", b"h", b"iJ"]);
             assert_eq!(drain(outbox, step), b"abcdEFGhiJ", "{step} bytes at a time");
         }
     }
 
     #[test]
-    fn vectored_writes_show_the_same_bytes_at_every_point() {
-        let all = b"abcdEFGhiJk";
-        for written in 0..all.len() {
-            let mut outbox =
-                outbox(&[(b"ab", b""), (b"cd", b"EFG"), (b"h", b""), (b"i", b"J"), (b"k", b"")]);
-            outbox.advance(written);
-            let mut slices = [IoSlice::new(&[]); 8];
-            let filled = outbox.chunks_vectored(&mut slices);
-            let shown: Vec<&[u8]> = slices[..filled].iter().map(|slice| &**slice).collect();
-            assert_eq!(shown.concat(), all[written..], "after {written} bytes");
-        }
-    }
-
-    #[test]
     fn a_packet_that_was_partly_written_comes_again_whole() {
-        let mut old = outbox(&[(b"ab", b""), (b"cd", b"EF"), (b"g", b"")]);
+        let mut old = outbox(&[b"ab", b"cdEF", b"g"]);
         old.advance(5);
-        let mut new = outbox(&[(b"first", b"")]);
+        let mut new = outbox(&[b"first"]);
         new.append_all(old);
         assert_eq!(drain(new, 3), b"firstcdEFg");
     }
 
     #[test]
     fn a_packet_that_cannot_be_written_leaves_nothing_behind() {
-        let mut outbox = outbox(&[(b"ab", b"")]);
+        let mut outbox = outbox(&[b"ab"]);
         let refused = outbox.append(|out| {
             out.extend_from_slice(b"half");
             Err("refused")
@@ -277,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_backlog_that_never_empties_does_not_grow() {
-        let mut outbox = outbox(&[(&[1; 1000], b"")]);
+        let mut outbox = outbox(&[&[1; 1000]]);
         for _ in 0..100 {
             let Ok(()) = outbox.append(|out| {
                 out.extend_from_slice(&[1; 1000]);
@@ -286,14 +185,14 @@ mod tests {
             outbox.advance(1000);
         }
         assert_eq!(outbox.remaining(), 1000);
-        assert!(outbox.copied.len() < 10_000);
+        assert!(outbox.bytes.len() < 10_000);
     }
 
     #[test]
     fn an_outbox_at_rest_keeps_no_memory() {
-        let mut outbox = outbox(&[(&[7; 4096], b"")]);
+        let mut outbox = outbox(&[&[7; 4096]]);
         outbox.advance(4096);
         outbox.rest();
-        assert_eq!(outbox.copied.capacity(), 0);
+        assert_eq!(outbox.bytes.capacity(), 0);
     }
 }

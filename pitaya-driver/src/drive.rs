@@ -2,7 +2,7 @@
 //! back.
 
 use std::cell::Cell;
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -257,18 +257,19 @@ impl<I: AsyncRead + AsyncWrite + Unpin, T: Transport> Socket<I, T> {
             if !wire.has_remaining() {
                 break;
             }
-            match poll_write(Pin::new(io), turn.cx, wire) {
+            let failure = match Pin::new(io).poll_write(turn.cx, wire.chunk()) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(count)) => {
+                Poll::Ready(Ok(count @ 1..)) => {
                     wire.advance(count);
                     written += count;
+                    continue;
                 }
-                Poll::Ready(Err(error)) => {
-                    self.ended = true;
-                    machine.handle_failure(turn.now, error.kind());
-                    return true;
-                }
-            }
+                Poll::Ready(Ok(0)) => io::ErrorKind::WriteZero,
+                Poll::Ready(Err(error)) => error.kind(),
+            };
+            self.ended = true;
+            machine.handle_failure(turn.now, failure);
+            return true;
         }
         machine.handle_written(turn.now, written);
         written > 0
@@ -300,22 +301,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin, T: Transport> Socket<I, T> {
     }
 }
 
-fn poll_write<I: AsyncWrite>(
-    io: Pin<&mut I>, cx: &mut Context<'_>, wire: &impl Buf,
-) -> Poll<io::Result<usize>> {
-    let written = if wire.chunk().len() == wire.remaining() {
-        io.poll_write(cx, wire.chunk())
-    } else {
-        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
-        let filled = wire.chunks_vectored(&mut slices);
-        io.poll_write_vectored(cx, &slices[..filled])
-    };
-    written.map(|written| match written {
-        Ok(0) => Err(io::ErrorKind::WriteZero.into()),
-        written => written,
-    })
-}
-
 /// What a thread lends to whichever stream it drives.
 struct Buffers {
     read: Vec<u8>,
@@ -334,8 +319,6 @@ thread_local! {
 
 /// One read takes at most this much, from however many packets.
 const READ_BYTES: usize = 64 << 10;
-/// Large bodies that one write takes by reference.
-const SLICES_MAX: usize = 16;
 /// What a closed peer still sends is thrown away in pieces of this size, so many at a time.
 const LINGER_BYTES: usize = 1024;
 const LINGER_READS_MAX: usize = 64;
