@@ -10,30 +10,14 @@ use crate::session::{HostFuture, SessionHandle};
 /// The hooks of an application, in the order of their addition.
 #[derive(Default)]
 pub struct Hooks {
-    bind: Vec<Box<OnBind>>,
-    close: Vec<Box<OnClose>>,
+    pub(crate) bind: Vec<Box<OnBind>>,
+    pub(crate) close: Vec<Box<OnClose>>,
 }
 
 type OnBind = dyn Fn(SessionHandle, Arc<str>) -> HostFuture<Result<(), Error>> + Send + Sync;
 type OnClose = dyn Fn(SessionHandle, CloseReason) -> HostFuture<()> + Send + Sync;
 
 impl Hooks {
-    pub(crate) fn on_bind<F, Fut>(&mut self, hook: F)
-    where
-        F: Fn(SessionHandle, Arc<str>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<(), Error>> + Send + 'static,
-    {
-        self.bind.push(Box::new(move |session, uid| Box::pin(hook(session, uid))));
-    }
-
-    pub(crate) fn on_close<F, Fut>(&mut self, hook: F)
-    where
-        F: Fn(SessionHandle, CloseReason) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-    {
-        self.close.push(Box::new(move |session, reason| Box::pin(hook(session, reason))));
-    }
-
     /// Asks every bind hook, one after another.
     ///
     /// # Errors

@@ -43,7 +43,6 @@ pub struct App<S = (), C = Json> {
     state: S,
     routes: Routes<S, C>,
     hooks: Hooks,
-    codec: PhantomData<fn() -> C>,
 }
 
 /// Routes and their handlers without a state, to be nested into an [`App`].
@@ -64,7 +63,7 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
 impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
     /// An application without routes that speaks `C`, such as `App::<_, Protobuf>::with_codec(state)`.
     pub fn with_codec(state: S) -> Self {
-        Self { state, routes: Routes::with_codec(), hooks: Hooks::default(), codec: PhantomData }
+        Self { state, routes: Routes::with_codec(), hooks: Hooks::default() }
     }
 
     /// Adds a route that is answered: `handler` gives `Result<T, Error>`. A name has two parts, `service.method`.
@@ -72,10 +71,8 @@ impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
     #[track_caller]
     pub fn route<Args, H>(self, route: &str, handler: H) -> Self
     where
-        H: Handler<Args>,
-        H::Future: Send,
-        H::Output: IntoReply<C>,
         Args: FromCall<S, C>,
+        H: Handler<Args, Future: Send, Output: IntoReply<C>>,
     {
         Self { routes: self.routes.route(route, handler), ..self }
     }
@@ -85,10 +82,8 @@ impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
     #[track_caller]
     pub fn route_with<Args, H>(self, route: &str, options: Options, handler: H) -> Self
     where
-        H: Handler<Args>,
-        H::Future: Send,
-        H::Output: IntoReply<C>,
         Args: FromCall<S, C>,
+        H: Handler<Args, Future: Send, Output: IntoReply<C>>,
     {
         Self { routes: self.routes.route_with(route, options, handler), ..self }
     }
@@ -98,10 +93,8 @@ impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
     #[track_caller]
     pub fn notify<Args, H>(self, route: &str, handler: H) -> Self
     where
-        H: Handler<Args>,
-        H::Future: Send,
-        H::Output: IntoOutcome,
         Args: FromCall<S, C>,
+        H: Handler<Args, Future: Send, Output: IntoOutcome>,
     {
         Self { routes: self.routes.notify(route, handler), ..self }
     }
@@ -123,7 +116,7 @@ impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
         F: Fn(Session<C>, Arc<str>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        self.hooks.on_bind(move |session, uid| hook(session.into(), uid));
+        self.hooks.bind.push(Box::new(move |session, uid| Box::pin(hook(session.into(), uid))));
         self
     }
 
@@ -134,7 +127,7 @@ impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
         F: Fn(Session<C>, CloseReason) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.hooks.on_close(move |session, reason| hook(session.into(), reason));
+        self.hooks.close.push(Box::new(move |session, why| Box::pin(hook(session.into(), why))));
         self
     }
 
@@ -175,10 +168,8 @@ impl<S: 'static, C: Codec> Routes<S, C> {
     #[track_caller]
     pub fn route<Args, H>(self, route: &str, handler: H) -> Self
     where
-        H: Handler<Args>,
-        H::Future: Send,
-        H::Output: IntoReply<C>,
         Args: FromCall<S, C>,
+        H: Handler<Args, Future: Send, Output: IntoReply<C>>,
     {
         self.route_with(route, Options::default(), handler)
     }
@@ -188,10 +179,8 @@ impl<S: 'static, C: Codec> Routes<S, C> {
     #[track_caller]
     pub fn route_with<Args, H>(self, route: &str, options: Options, handler: H) -> Self
     where
-        H: Handler<Args>,
-        H::Future: Send,
-        H::Output: IntoReply<C>,
         Args: FromCall<S, C>,
+        H: Handler<Args, Future: Send, Output: IntoReply<C>>,
     {
         let entry = RouteEntry::request(route).options(options);
         self.add(entry, handler, |output| IntoReply::<C>::into_reply(output))
@@ -202,10 +191,8 @@ impl<S: 'static, C: Codec> Routes<S, C> {
     #[track_caller]
     pub fn notify<Args, H>(self, route: &str, handler: H) -> Self
     where
-        H: Handler<Args>,
-        H::Future: Send,
-        H::Output: IntoOutcome,
         Args: FromCall<S, C>,
+        H: Handler<Args, Future: Send, Output: IntoOutcome>,
     {
         self.add(RouteEntry::notify(route), handler, |output| match output.into_outcome() {
             Ok(()) => Reply::ok([]),
@@ -218,18 +205,14 @@ impl<S: 'static, C: Codec> Routes<S, C> {
         reply: impl Fn(H::Output) -> Reply + Copy + Send + Sync + 'static,
     ) -> Self
     where
-        H: Handler<Args>,
-        H::Future: Send,
         Args: FromCall<S, C>,
+        H: Handler<Args, Future: Send>,
     {
-        let invoke = move |call: &Call<'_>, scope: &Scope<'_>, state: &S| match Args::from_call(
-            call, scope, state,
-        ) {
-            Ok(args) => {
-                let future = handler.invoke(args);
-                Ok(Running(Box::pin(async move { reply(future.await) })))
-            }
-            Err(error) => Err(Reply::error(C::encode_error(&error))),
+        let invoke = move |call: &Call<'_>, scope: &Scope<'_>, state: &S| {
+            let args = Args::from_call(call, scope, state)
+                .map_err(|error| Reply::error(C::encode_error(&error)))?;
+            let future = handler.invoke(args);
+            Ok(Running(Box::pin(async move { reply(future.await) })))
         };
         self.routes.push((entry, Arc::new(invoke)));
         self
