@@ -207,7 +207,10 @@ impl ServerConn {
         if !self.outbox.has_remaining() {
             self.written_at = now;
         }
-        self.outbox.append_all(lost.outbox);
+        let mut kept = Outbox::default();
+        kept.append_all(lost.outbox);
+        forget_handshake(&mut kept);
+        self.outbox.append_all(kept);
     }
 
     /// Says whether the owner can take more calls; while it cannot, nothing is read and neither
@@ -418,5 +421,17 @@ impl ServerConn {
 
     fn is_reading(&self) -> bool {
         self.closed.is_none() && !self.paused
+    }
+}
+
+/// The answer to a handshake, which comes before all else, is for one connection alone.
+fn forget_handshake(outbox: &mut Outbox) {
+    let waiting = outbox.chunk();
+    let mut rest = waiting;
+    if let Ok(Some(packet)) = packet::decode(&mut rest, packet::BODY_BYTES_MAX)
+        && packet.kind == PacketKind::Handshake
+    {
+        let bytes = waiting.len() - rest.len();
+        outbox.advance(bytes);
     }
 }

@@ -2,7 +2,7 @@
 
 use pitaya_core::{CloseReason, Command, Counter, Limits};
 
-use crate::rig::{Rig, millis, notify, request, seconds};
+use crate::rig::{GO, Rig, ack, millis, notify, request, seconds, shake};
 
 fn working() -> Rig {
     Rig::working(Limits::default().resume_window(seconds(2)))
@@ -54,6 +54,19 @@ fn what_the_new_connection_was_told_first_stays_first() {
     rig.push_to(&mut newcomer, "welcome back");
     rig.player.attach(rig.now, newcomer);
     assert_eq!(rig.sent_anew(), ["push 2 welcome back", "push 2 kept"]);
+}
+
+#[test]
+fn the_answer_to_the_lost_handshake_is_not_given_on_the_new_connection() {
+    for written in 0..100 {
+        let mut rig = Rig::connected(Limits::default().resume_window(seconds(2)));
+        assert_eq!(rig.feed(&[shake(GO), ack()].concat()), ["opened"]);
+        rig.push("kept").write(written);
+        assert_eq!(rig.eof(), ["detached: closed by the peer"]);
+        let newcomer = rig.newcomer();
+        rig.player.attach(rig.now, newcomer);
+        assert_eq!(rig.sent_anew(), ["push 2 kept"], "after {written} bytes");
+    }
 }
 
 #[test]
