@@ -1,5 +1,6 @@
 //! Commands for a task from whoever has a word with it.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -10,6 +11,8 @@ use std::task::{Context, Poll, Waker};
 #[derive(Debug)]
 pub struct Mailbox<C> {
     inner: Mutex<Inner<C>>,
+    /// Whether there may be commands, so that a reader with none need not lock.
+    any: AtomicBool,
     bytes_max: usize,
     commands_max: usize,
 }
@@ -40,7 +43,7 @@ impl<C> Mailbox<C> {
     pub fn new(commands_max: usize, bytes_max: usize) -> Self {
         let inner =
             Inner { bytes: 0, closed: false, commands: Vec::new(), cut: false, reader: None };
-        Self { inner: Mutex::new(inner), bytes_max, commands_max }
+        Self { inner: Mutex::new(inner), any: AtomicBool::new(false), bytes_max, commands_max }
     }
 
     /// Sends a command that holds `bytes`. One that is larger than the bound is taken when nothing
@@ -56,7 +59,7 @@ impl<C> Mailbox<C> {
             return Sent::Full;
         }
         inner.bytes += bytes;
-        inner.push(command);
+        self.push(&mut inner, command);
         Sent::Taken
     }
 
@@ -66,7 +69,7 @@ impl<C> Mailbox<C> {
         if std::mem::replace(&mut inner.closed, true) {
             return Sent::Closed;
         }
-        inner.push(command);
+        self.push(&mut inner, command);
         Sent::Taken
     }
 
@@ -74,7 +77,7 @@ impl<C> Mailbox<C> {
     pub(crate) fn send_urgent(&self, command: C) {
         let mut inner = self.lock();
         if !inner.closed {
-            inner.push(command);
+            self.push(&mut inner, command);
         }
     }
 
@@ -108,7 +111,17 @@ impl<C> Mailbox<C> {
 
     /// Moves the commands that are there to `commands`, and waits for no others.
     pub(crate) fn take(&self, commands: &mut Vec<C>) {
-        self.lock().take(commands);
+        if self.any.load(Ordering::Acquire) {
+            let mut inner = self.lock();
+            self.any.store(false, Ordering::Relaxed);
+            inner.take(commands);
+        }
+    }
+
+    fn push(&self, inner: &mut Inner<C>, command: C) {
+        inner.commands.push(command);
+        self.any.store(true, Ordering::Release);
+        inner.wake();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner<C>> {
@@ -117,11 +130,6 @@ impl<C> Mailbox<C> {
 }
 
 impl<C> Inner<C> {
-    fn push(&mut self, command: C) {
-        self.commands.push(command);
-        self.wake();
-    }
-
     /// Whether there were any.
     fn take(&mut self, commands: &mut Vec<C>) -> bool {
         self.bytes = 0;
