@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use bytes::Buf;
 
+use crate::Limits;
+
 /// Bytes to write, packet by packet.
 ///
 /// All that waits is one run of bytes, read through [`Buf`], so that partial writes need no code.
@@ -49,6 +51,13 @@ impl Outbox {
     /// Packets that are not wholly written.
     pub fn packets(&self) -> usize {
         self.packets.len()
+    }
+
+    /// Whether `bytes` more may wait. What is longer than the limit may wait alone.
+    pub(crate) fn has_room(&self, bytes: usize, limits: &Limits) -> bool {
+        !self.has_remaining()
+            || (self.packets.len() < limits.outbound_packets_max
+                && self.remaining() + bytes <= limits.outbound_bytes_max)
     }
 
     /// Forgets everything, as when nobody is left to write to.

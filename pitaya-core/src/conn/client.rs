@@ -22,6 +22,7 @@ use pitaya_proto::{kick, limits};
 use crate::calls::{Calls, RequestId, TooMany};
 use crate::conn::CloseReason;
 use crate::conn::heartbeat::Heartbeat;
+use crate::conn::line::Line;
 use crate::conn::phase::{Phase, Side, Step, step};
 use crate::{Counter, Instant, Machine, Next, Outbox, earlier};
 
@@ -37,22 +38,15 @@ pub use event::{ClientCommand, ClientEvent, ClientRequest};
 #[derive(Debug)]
 pub struct ClientConn<W> {
     config: Arc<ClientConfig>,
-    phase: Phase,
-    outbox: Outbox,
+    line: Line,
     /// What was commanded before the server accepted the handshake.
     early: Outbox,
     calls: Calls<W>,
     /// Waiters who get no reply from the server, and do not know it yet.
     failed: VecDeque<(W, Error)>,
     server: Option<Arc<HandshakeResponse>>,
-    /// Absent until the server has asked for heartbeats.
-    heartbeat: Option<Heartbeat>,
-    connect_until: Instant,
     /// How much of an unfinished packet was there when it was looked at last.
     unfinished_bytes: usize,
-    written_at: Instant,
-    closed: Option<CloseReason>,
-    told: bool,
 }
 
 /// What a packet brings to the owner; the body of a message may still be compressed.
@@ -72,21 +66,18 @@ impl<W> ClientConn<W> {
     /// `connect_timeout`.
     pub fn new(config: Arc<ClientConfig>, now: Instant) -> Self {
         let mut conn = Self {
-            phase: Phase::AwaitHandshake,
-            outbox: Outbox::default(),
+            line: Line::new(now, now + config.limits.connect_timeout),
             early: Outbox::default(),
             calls: Calls::new(config.limits.in_flight_max),
             failed: VecDeque::new(),
             server: None,
-            heartbeat: None,
-            connect_until: now + config.limits.connect_timeout,
             unfinished_bytes: 0,
-            written_at: now,
-            closed: None,
-            told: false,
             config: Arc::clone(&config),
         };
-        let handshake = conn.outbox.append(|out| {
+        if config.compression {
+            conn.line.deflated_bytes_min = config.limits.compression_bytes_min;
+        }
+        let handshake = conn.line.write(now, |out| {
             packet::encode_with(PacketKind::Handshake, out, |body| {
                 config.handshake.encode(body);
                 Ok::<(), packet::TooLarge>(())
@@ -101,7 +92,7 @@ impl<W> ClientConn<W> {
     fn receive<'i>(
         &mut self, now: Instant, packet: Packet<'i>, scratch: &mut Scratch,
     ) -> Result<Option<News<'i, W>>, CloseReason> {
-        match step(Side::Client, self.phase, packet.kind) {
+        match step(Side::Client, self.line.phase, packet.kind) {
             Step::Receive => self.message(packet.body),
             Step::Hear => Ok(None),
             Step::Shake => self.open(now, packet.body, scratch).map(Some),
@@ -122,12 +113,10 @@ impl<W> ClientConn<W> {
             return Err(CloseReason::HandshakeRefused(why));
         }
         let asked = Some(server.heartbeat).filter(|period| !period.is_zero());
-        self.heartbeat =
-            asked.map(|period| Heartbeat::new(period.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX), now));
-        self.phase = Phase::Working;
-        let ack = self.write(now, |out| packet::encode(PacketKind::HandshakeAck, &[], out));
-        ack.expect("an empty body fits every packet");
-        self.outbox.append_all(std::mem::take(&mut self.early));
+        let period = asked.map(|period| period.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX));
+        self.line.open(period.map(|period| Heartbeat::new(period, now)));
+        self.line.write_empty(now, PacketKind::HandshakeAck);
+        self.line.write_all(now, std::mem::take(&mut self.early));
         let server = Arc::new(server);
         self.server = Some(Arc::clone(&server));
         Ok(News::Opened(server))
@@ -192,16 +181,13 @@ impl<W> ClientConn<W> {
         if let Some((waiter, error)) = self.failed.pop_front() {
             return Some(ClientEvent::Reply { waiter, result: Err(error) });
         }
-        let reason = self.closed.as_ref().filter(|_| !self.told)?;
-        self.told = true;
-        Some(ClientEvent::Closed(reason.clone()))
+        self.line.poll_closed().map(ClientEvent::Closed)
     }
 
     fn request(&mut self, now: Instant, request: ClientRequest<W>, scratch: &mut Scratch) {
         let ClientRequest { route, body, deadline, waiter } = request;
-        if let Some(reason) = &self.closed {
-            let error = reason.no_reply();
-            return self.failed.push_back((waiter, error));
+        if let Some(reason) = &self.line.closed {
+            return self.failed.push_back((waiter, reason.no_reply()));
         }
         let id = match self.calls.start(deadline, waiter) {
             Ok(id) => id,
@@ -238,63 +224,45 @@ impl<W> ClientConn<W> {
         &mut self, now: Instant, route: &'m str, body: &'m [u8], scratch: &'m mut Scratch,
         message: impl FnOnce(Route<'m>, Body<'m>) -> Message<'m>,
     ) -> Result<(), Error> {
-        let config = &self.config;
-        let waiting = if self.phase == Phase::Working { &self.outbox } else { &self.early };
-        if waiting.has_remaining()
-            && (waiting.packets() >= config.limits.outbound_packets_max
-                || waiting.remaining() + body.len() > config.limits.outbound_bytes_max)
-        {
+        let waiting =
+            if self.line.phase == Phase::Working { &self.line.outbox } else { &self.early };
+        if !waiting.has_room(body.len(), &self.config.limits) {
             return Err(Error::new(error::TOO_MANY_REQUESTS, OUTBOX_FULL));
         }
         let server = self.server.as_ref();
         let code = server.and_then(|server| server.dictionary.code(route));
         let route = code.map_or(Route::Name(route.as_bytes()), Route::Code);
-        let worth_it = config.compression && body.len() >= config.limits.compression_bytes_min;
-        let body = if worth_it { Body::deflate(body, scratch) } else { Body::Plain(body) };
-        self.write(now, |out| message(route, body).encode_packet(out)).map_err(
-            |error| match error {
-                EncodeError::RouteTooLong { .. } | EncodeError::ResponseToNothing => {
-                    Error::bad_request(error.to_string())
-                }
-                EncodeError::TooLarge(error) => Error::new(error::TOO_LARGE, error.to_string()),
-            },
-        )
-    }
-
-    fn write<E>(
-        &mut self, now: Instant, packet: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> Result<(), E> {
-        if self.phase == Phase::AwaitHandshake {
-            return self.early.append(packet);
-        }
-        if self.phase == Phase::Closed {
-            return Ok(());
-        }
-        if !self.outbox.has_remaining() {
-            self.written_at = now;
-        }
-        self.outbox.append(packet)
+        let message = message(route, self.line.body(body, scratch));
+        let sent = match self.line.phase {
+            Phase::AwaitHandshake => self.early.append(|out| message.encode_packet(out)),
+            Phase::AwaitAck | Phase::Working => {
+                self.line.write(now, |out| message.encode_packet(out))
+            }
+            Phase::Closed => Ok(()),
+        };
+        sent.map_err(|error| match error {
+            EncodeError::RouteTooLong { .. } | EncodeError::ResponseToNothing => {
+                Error::bad_request(error.to_string())
+            }
+            EncodeError::TooLarge(error) => Error::new(error::TOO_LARGE, error.to_string()),
+        })
     }
 
     /// Ends the connection while the server may still read.
     fn close(&mut self, reason: CloseReason) {
-        if self.closed.is_some() {
+        if self.line.closed.is_some() {
             return;
-        }
-        if let Some(counter) = reason.counter() {
-            self.config.counters.add(counter);
         }
         let error = reason.no_reply();
         self.failed.extend(self.calls.fail_all().map(|waiter| (waiter, error.clone())));
         self.early.clear();
-        self.phase = Phase::Closed;
-        self.closed = Some(reason);
+        self.line.close(reason, &self.config.counters);
     }
 
     /// Ends the connection when nobody is left to write to, or nobody who understands.
     fn lose(&mut self, reason: CloseReason) {
         self.close(reason);
-        self.outbox.clear();
+        self.line.outbox.clear();
     }
 
     fn expire(&mut self, now: Instant) {
@@ -302,15 +270,6 @@ impl<W> ClientConn<W> {
             self.config.counters.add(Counter::RequestsExpired);
             self.failed.push_back((waiter, error::CLIENT_REQUEST_TIMEOUT.into()));
         }
-    }
-
-    fn silent_at(&self) -> Option<Instant> {
-        self.heartbeat.as_ref().filter(|_| self.phase == Phase::Working).map(Heartbeat::dead_at)
-    }
-
-    fn written_until(&self) -> Option<Instant> {
-        let waits = self.outbox.has_remaining();
-        waits.then(|| self.written_at + self.config.limits.write_timeout)
     }
 }
 
@@ -325,7 +284,7 @@ impl<W> Machine for ClientConn<W> {
             if let Some(event) = self.poll_ended() {
                 return Next::Event(event);
             }
-            if self.closed.is_some() {
+            if self.line.closed.is_some() {
                 return Next::NeedBytes;
             }
             let before = input.len();
@@ -340,18 +299,14 @@ impl<W> Machine for ClientConn<W> {
                 },
                 Ok(None) => {
                     // A large packet may take long, so each part of it proves the server alive.
-                    if before > std::mem::replace(&mut self.unfinished_bytes, before)
-                        && let Some(heartbeat) = &mut self.heartbeat
-                    {
-                        heartbeat.handle_heard(now);
+                    if before > std::mem::replace(&mut self.unfinished_bytes, before) {
+                        self.line.handle_heard(now);
                     }
                     return Next::NeedBytes;
                 }
                 Err(error) => self.lose(CloseReason::BadPacket(error)),
             }
-            if let Some(heartbeat) = &mut self.heartbeat {
-                heartbeat.handle_heard(now);
-            }
+            self.line.handle_heard(now);
         };
         self.deliver(message, scratch).map_or(Next::NeedBytes, Next::Event)
     }
@@ -365,14 +320,11 @@ impl<W> Machine for ClientConn<W> {
     }
 
     fn handle_written(&mut self, now: Instant, bytes: usize) {
-        if bytes > 0 {
-            self.written_at = now;
-        }
+        self.line.handle_written(now, bytes);
     }
 
     fn handle_eof(&mut self, _now: Instant, rest: usize) {
-        let inside = rest > 0;
-        self.lose(if inside { CloseReason::EndInsidePacket } else { CloseReason::PeerClosed });
+        self.lose(CloseReason::end(rest));
     }
 
     fn handle_failure(&mut self, _now: Instant, kind: io::ErrorKind) {
@@ -381,39 +333,21 @@ impl<W> Machine for ClientConn<W> {
 
     fn handle_timeout(&mut self, now: Instant, _scratch: &mut Scratch) {
         self.expire(now);
-        if self.phase == Phase::AwaitHandshake && self.connect_until <= now {
-            self.lose(CloseReason::HandshakeTimeout);
-        }
-        if self.written_until().is_some_and(|until| until <= now) {
-            self.lose(CloseReason::SlowReader);
-        }
-        if self.silent_at().is_some_and(|until| until <= now) {
-            self.lose(CloseReason::Silent);
-        }
-        if let Some(heartbeat) = &mut self.heartbeat
-            && heartbeat.handle_timeout(now)
-        {
-            let beat = self.write(now, |out| packet::encode(PacketKind::Heartbeat, &[], out));
-            beat.expect("an empty body fits every packet");
+        if let Some(reason) = self.line.handle_timeout(now, &self.config.limits) {
+            self.lose(reason);
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let phase = match self.phase {
-            Phase::AwaitAck | Phase::AwaitHandshake => Some(self.connect_until),
-            Phase::Closed => None,
-            Phase::Working => self.heartbeat.as_ref().map(Heartbeat::next_beat),
-        };
-        let server = earlier(self.silent_at(), self.written_until());
-        earlier(earlier(phase, server), self.calls.poll_timeout())
+        earlier(self.line.poll_timeout(&self.config.limits), self.calls.poll_timeout())
     }
 
     fn outbox(&mut self) -> &mut Outbox {
-        &mut self.outbox
+        &mut self.line.outbox
     }
 
     fn is_finished(&self) -> bool {
-        self.told && !self.outbox.has_remaining()
+        self.line.told && !self.line.outbox.has_remaining()
     }
 }
 

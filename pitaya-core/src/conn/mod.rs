@@ -3,6 +3,7 @@
 mod client;
 mod config;
 mod heartbeat;
+mod line;
 mod phase;
 mod reason;
 mod server;

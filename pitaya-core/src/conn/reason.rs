@@ -103,6 +103,11 @@ pub enum Fault {
 }
 
 impl CloseReason {
+    /// The end of a stream with `rest` bytes of a packet that never came whole.
+    pub(crate) fn end(rest: usize) -> Self {
+        if rest == 0 { Self::PeerClosed } else { Self::EndInsidePacket }
+    }
+
     /// Whose fault it was. It is never this library's: an error of ours is logged as one.
     pub fn fault(&self) -> Fault {
         match self.facts().0 {

@@ -11,9 +11,10 @@ use pitaya_proto::packet::{self, Packet, PacketKind};
 use pitaya_proto::zlib::Scratch;
 
 use crate::conn::heartbeat::Heartbeat;
+use crate::conn::line::Line;
 use crate::conn::phase::{Phase, Side, Step, step};
 use crate::conn::{CloseReason, ConnConfig};
-use crate::{Counter, Instant, Next, Outbox, Reply, earlier};
+use crate::{Counter, Instant, Next, Outbox, Reply};
 
 /// One connection of a client: it turns bytes into messages and replies into bytes.
 ///
@@ -21,25 +22,15 @@ use crate::{Counter, Instant, Next, Outbox, Reply, earlier};
 #[derive(Debug)]
 pub struct ServerConn {
     config: Arc<ConnConfig>,
-    phase: Phase,
-    outbox: Outbox,
-    heartbeat: Heartbeat,
-    opened_at: Instant,
+    line: Line,
     /// Handshake received: the request, kept until the acknowledgement opens the connection.
     handshake: Option<Box<HandshakeRequest>>,
-    handshake_until: Instant,
-    packet_began: Option<Instant>,
-    written_at: Instant,
     /// The owner cannot take more calls; see [`pause`](Self::pause).
     held: bool,
-    paused: bool,
     /// The client was lost, and its session waits for it until then: what is sent meanwhile is
     /// kept.
     detached_until: Option<Instant>,
-    inflates: bool,
     reads_codes: bool,
-    closed: Option<CloseReason>,
-    told: bool,
 }
 
 /// What a client did.
@@ -70,21 +61,11 @@ impl ServerConn {
     /// A connection that was accepted at `now`.
     pub fn new(config: Arc<ConnConfig>, now: Instant) -> Self {
         Self {
-            phase: Phase::AwaitHandshake,
-            outbox: Outbox::default(),
-            heartbeat: Heartbeat::new(config.limits.heartbeat, now),
-            opened_at: now,
+            line: Line::new(now, now + config.limits.handshake_timeout),
             handshake: None,
-            handshake_until: now + config.limits.handshake_timeout,
-            packet_began: None,
-            written_at: now,
             held: false,
-            paused: false,
             detached_until: None,
-            inflates: false,
             reads_codes: false,
-            closed: None,
-            told: false,
             config,
         }
     }
@@ -93,28 +74,26 @@ impl ServerConn {
     /// [`Machine::next`](crate::Machine::next).
     pub fn next<'i>(&mut self, now: Instant, input: &mut &'i [u8]) -> Next<ConnEvent<'i>> {
         loop {
-            if let Some(reason) = &self.closed {
-                if std::mem::replace(&mut self.told, true) {
-                    return Next::NeedBytes;
-                }
-                let reason = reason.clone();
+            if self.line.closed.is_some() {
+                let Some(reason) = self.line.poll_closed() else { return Next::NeedBytes };
                 return Next::Event(match self.detached_until {
                     Some(_) => ConnEvent::Detached(reason),
                     None => ConnEvent::Closed(reason),
                 });
             }
-            if self.is_full() {
-                let goes_on = std::mem::replace(&mut self.paused, true);
+            if self.held || self.is_outbox_full() {
+                let goes_on = std::mem::replace(&mut self.line.paused, true);
                 self.config.counters.add_many(Counter::Pauses, (!goes_on).into());
+                self.line.packet_by = None;
                 return Next::Paused;
             }
-            if std::mem::take(&mut self.paused) {
-                self.resume(now, !input.is_empty());
+            if std::mem::take(&mut self.line.paused) {
+                self.line.handle_heard(now);
             }
             match packet::decode(input, self.packet_bytes_max()) {
                 Ok(Some(packet)) => {
-                    self.packet_began = None;
-                    self.heartbeat.handle_heard(now);
+                    self.line.packet_by = None;
+                    self.line.handle_heard(now);
                     match self.receive(now, packet) {
                         Ok(Some(event)) => return Next::Event(event),
                         Ok(None) => {}
@@ -122,8 +101,8 @@ impl ServerConn {
                     }
                 }
                 Ok(None) => {
-                    if !input.is_empty() && self.packet_began.is_none() {
-                        self.packet_began = Some(now);
+                    if !input.is_empty() && self.line.packet_by.is_none() {
+                        self.line.packet_by = Some(now + self.config.limits.packet_timeout);
                     }
                     return Next::NeedBytes;
                 }
@@ -152,9 +131,7 @@ impl ServerConn {
         if !self.is_open() {
             return;
         }
-        let full = self.outbox.packets() >= self.config.limits.outbound_packets_max
-            || self.outbox.remaining() + body.len() > self.config.limits.outbound_bytes_max;
-        if full && self.outbox.has_remaining() {
+        if !self.line.outbox.has_room(body.len(), &self.config.limits) {
             self.config.counters.add(Counter::PushesRefused);
             return self.close(now, CloseReason::OutboxFull);
         }
@@ -168,7 +145,7 @@ impl ServerConn {
     /// Queues a kick, after which nothing follows; `reason` is what the client is told, the other
     /// is for us.
     pub fn kick(&mut self, now: Instant, text: Option<&str>, reason: CloseReason) {
-        if self.phase != Phase::Working {
+        if self.line.phase != Phase::Working {
             return self.close(now, reason);
         }
         self.config.counters.add(Counter::KicksSent);
@@ -183,34 +160,26 @@ impl ServerConn {
 
     /// Ends the connection. What waits to be written still is, unless nobody reads it.
     pub fn close(&mut self, now: Instant, reason: CloseReason) {
-        if self.closed.is_some() && (self.detached_until.is_none() || reason.is_loss()) {
+        if self.line.closed.is_some() && (self.detached_until.is_none() || reason.is_loss()) {
             return;
         }
-        if let Some(counter) = reason.counter() {
-            self.config.counters.add(counter);
-        }
         let window = self.config.limits.resume_window;
-        let waits = self.phase == Phase::Working && reason.is_loss() && !window.is_zero();
+        let waits = self.line.phase == Phase::Working && reason.is_loss() && !window.is_zero();
         let nobody_reads = reason.is_loss() || reason == CloseReason::OutboxFull;
         if !waits && (nobody_reads || self.detached_until.is_some()) {
-            self.outbox.clear();
+            self.line.outbox.clear();
         }
         self.detached_until = waits.then(|| now + window);
-        self.phase = Phase::Closed;
-        self.closed = Some(reason);
-        self.told = false;
+        self.line.close(reason, &self.config.counters);
     }
 
     /// Takes over from a lost connection of the same client: what that one did not wholly write
     /// comes after what waits here.
     pub(crate) fn succeed(&mut self, now: Instant, lost: Self) {
-        if !self.outbox.has_remaining() {
-            self.written_at = now;
-        }
         let mut kept = Outbox::default();
-        kept.append_all(lost.outbox);
+        kept.append_all(lost.line.outbox);
         forget_handshake(&mut kept);
-        self.outbox.append_all(kept);
+        self.line.write_all(now, kept);
     }
 
     /// Says whether the owner can take more calls; while it cannot, nothing is read and neither
@@ -221,18 +190,13 @@ impl ServerConn {
 
     /// See [`Machine::handle_written`](crate::Machine::handle_written).
     pub fn handle_written(&mut self, now: Instant, bytes: usize) {
-        if bytes > 0 {
-            self.written_at = now;
-        }
+        self.line.handle_written(now, bytes);
     }
 
     /// See [`Machine::handle_eof`](crate::Machine::handle_eof).
     pub fn handle_eof(&mut self, now: Instant, rest: usize) {
         // A client that shut down its sending side may still read, but no Pitaya client does that.
-        self.lose(
-            now,
-            if rest == 0 { CloseReason::PeerClosed } else { CloseReason::EndInsidePacket },
-        );
+        self.lose(now, CloseReason::end(rest));
     }
 
     /// See [`Machine::handle_failure`](crate::Machine::handle_failure).
@@ -243,89 +207,63 @@ impl ServerConn {
     /// See [`Machine::handle_timeout`](crate::Machine::handle_timeout).
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.detached_until.is_some_and(|until| until <= now) {
-            self.detached_until = None;
-            self.told = false;
-            return self.outbox.clear();
+            (self.detached_until, self.line.told) = (None, false);
+            return self.line.outbox.clear();
         }
-        if self.written_until().is_some_and(|until| until <= now) {
-            return self.lose(now, CloseReason::SlowReader);
-        }
-        match self.phase {
-            Phase::AwaitHandshake | Phase::AwaitAck if self.handshake_until <= now => {
-                self.close(now, CloseReason::HandshakeTimeout);
-            }
-            Phase::Working if self.heartbeat.handle_timeout(now) => self.beat(now),
-            Phase::AwaitAck | Phase::AwaitHandshake | Phase::Closed | Phase::Working => {}
-        }
-        if self.packet_until().is_some_and(|until| until <= now) {
-            self.close(now, CloseReason::PacketTimeout);
-        }
-        if self.silent_at().is_some_and(|until| until <= now) {
-            self.close(now, CloseReason::Silent);
+        // What waits for the next connection need not be written in time.
+        if self.detached_until.is_none()
+            && let Some(reason) = self.line.handle_timeout(now, &self.config.limits)
+        {
+            self.lose(now, reason);
         }
     }
 
     /// See [`Machine::poll_timeout`](crate::Machine::poll_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let phase = match self.phase {
-            Phase::AwaitHandshake | Phase::AwaitAck => Some(self.handshake_until),
-            Phase::Working => Some(self.heartbeat.next_beat()),
-            Phase::Closed => None,
-        };
-        let reading = earlier(self.packet_until(), self.silent_at());
-        earlier(earlier(phase, reading), earlier(self.written_until(), self.detached_until))
+        self.detached_until.or_else(|| self.line.poll_timeout(&self.config.limits))
     }
 
     /// See [`Machine::outbox`](crate::Machine::outbox).
     pub fn outbox(&mut self) -> &mut Outbox {
-        &mut self.outbox
+        &mut self.line.outbox
     }
 
     /// See [`Machine::is_finished`](crate::Machine::is_finished).
     pub fn is_finished(&self) -> bool {
-        self.closed.is_some() && (self.detached_until.is_some() || !self.outbox.has_remaining())
+        self.line.closed.is_some()
+            && (self.detached_until.is_some() || !self.line.outbox.has_remaining())
     }
 
     /// Whether nothing more fits towards the client, so that no call should start.
     pub fn is_outbox_full(&self) -> bool {
-        self.outbox.packets() >= self.config.limits.outbound_packets_max
-            || self.outbox.remaining() >= self.config.limits.outbound_bytes_max
+        !self.line.outbox.has_room(1, &self.config.limits)
     }
 
     /// Nobody is left to write to; what waits is for the next connection of the session, if there
     /// may be one.
     fn lose(&mut self, now: Instant, reason: CloseReason) {
-        if self.closed.is_some() && self.detached_until.is_none() {
-            self.outbox.clear();
+        if self.line.closed.is_some() && self.detached_until.is_none() {
+            self.line.outbox.clear();
         }
         self.close(now, reason);
     }
 
     /// Whether the client works, or may come back: what is sent to it is not lost.
     pub(crate) fn is_open(&self) -> bool {
-        self.phase == Phase::Working || self.detached_until.is_some()
-    }
-
-    fn is_full(&self) -> bool {
-        self.held || self.is_outbox_full()
+        self.line.phase == Phase::Working || self.detached_until.is_some()
     }
 
     fn packet_bytes_max(&self) -> usize {
-        match self.phase {
+        match self.line.phase {
             Phase::AwaitHandshake | Phase::AwaitAck => self.config.limits.handshake_bytes_max,
             Phase::Working | Phase::Closed => self.config.limits.packet_bytes_max,
         }
     }
 
-    fn resume(&mut self, now: Instant, packet_began: bool) {
-        self.heartbeat.handle_heard(now);
-        self.packet_began = packet_began.then_some(now);
-    }
-
     fn receive<'i>(
         &mut self, now: Instant, packet: Packet<'i>,
     ) -> Result<Option<ConnEvent<'i>>, CloseReason> {
-        match step(Side::Server, self.phase, packet.kind) {
+        match step(Side::Server, self.line.phase, packet.kind) {
             Step::Receive => self.message(packet.body).map(Some),
             Step::Hear => Ok(None),
             Step::Shake => self.shake(now, packet.body).map(|()| None),
@@ -348,18 +286,19 @@ impl ServerConn {
             Ok::<(), packet::TooLarge>(())
         });
         let request = judged?;
-        self.inflates = config.compression && request.inflates();
+        if config.compression && request.inflates() {
+            self.line.deflated_bytes_min = config.limits.compression_bytes_min;
+        }
         self.reads_codes = request.reads_route_codes();
         self.handshake = Some(Box::new(request));
-        self.phase = Phase::AwaitAck;
-        let total = self.opened_at + config.limits.handshake_timeout * 2;
-        self.handshake_until = total.min(now + config.limits.handshake_timeout);
+        self.line.phase = Phase::AwaitAck;
+        let more = config.limits.handshake_timeout;
+        self.line.shaken_by = self.line.shaken_by.map(|shaken_by| shaken_by.min(now) + more);
         Ok(())
     }
 
     fn open<'i>(&mut self, now: Instant) -> Option<ConnEvent<'i>> {
-        self.phase = Phase::Working;
-        self.heartbeat = Heartbeat::new(self.config.limits.heartbeat, now);
+        self.line.open(Some(Heartbeat::new(self.config.limits.heartbeat, now)));
         self.handshake.take().map(ConnEvent::Opened)
     }
 
@@ -385,42 +324,15 @@ impl ServerConn {
         &mut self, now: Instant, body: &'m [u8], scratch: &'m mut Scratch,
         message: impl FnOnce(Body<'m>) -> Message<'m>,
     ) -> bool {
-        let worth_it = self.inflates && body.len() >= self.config.limits.compression_bytes_min;
-        let body = if worth_it { Body::deflate(body, scratch) } else { Body::Plain(body) };
-        self.write(now, |out| message(body).encode_packet(out))
-    }
-
-    fn beat(&mut self, now: Instant) {
-        self.outbox.rest();
-        self.write(now, |out| packet::encode(PacketKind::Heartbeat, &[], out));
+        let message = message(self.line.body(body, scratch));
+        self.write(now, |out| message.encode_packet(out))
     }
 
     fn write<E: std::fmt::Debug>(
         &mut self, now: Instant, packet: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> bool {
-        if !self.outbox.has_remaining() {
-            self.written_at = now;
-        }
-        let written = self.outbox.append(packet);
+        let written = self.line.write(now, packet);
         written.inspect_err(|error| tracing::error!(?error, "a packet was not written")).is_ok()
-    }
-
-    fn written_until(&self) -> Option<Instant> {
-        let waits = self.outbox.has_remaining() && self.detached_until.is_none();
-        waits.then(|| self.written_at + self.config.limits.write_timeout)
-    }
-
-    fn packet_until(&self) -> Option<Instant> {
-        let began = self.packet_began.filter(|_| self.is_reading())?;
-        Some(began + self.config.limits.packet_timeout)
-    }
-
-    fn silent_at(&self) -> Option<Instant> {
-        (self.phase == Phase::Working && self.is_reading()).then(|| self.heartbeat.dead_at())
-    }
-
-    fn is_reading(&self) -> bool {
-        self.closed.is_none() && !self.paused
     }
 }
 

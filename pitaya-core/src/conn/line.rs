@@ -1,0 +1,148 @@
+//! What both ends of a connection do alike: write, beat, keep deadlines, and end once.
+
+use bytes::Buf;
+use pitaya_proto::message::Body;
+use pitaya_proto::packet::{self, PacketKind};
+use pitaya_proto::zlib::Scratch;
+
+use crate::conn::CloseReason;
+use crate::conn::heartbeat::Heartbeat;
+use crate::conn::phase::Phase;
+use crate::{Counters, Instant, Limits, Outbox, earlier};
+
+/// One end of a connection: how far it has come, and what waits to be written.
+#[derive(Debug)]
+pub(crate) struct Line {
+    pub(crate) phase: Phase,
+    pub(crate) outbox: Outbox,
+    /// When the peer must have done its part of the handshake.
+    pub(crate) shaken_by: Option<Instant>,
+    /// When a packet that began must be whole.
+    pub(crate) packet_by: Option<Instant>,
+    /// Absent until the connection works, and for good if no heartbeats are asked for.
+    pub(crate) heartbeat: Option<Heartbeat>,
+    /// Nothing is read, so silence is not held against the peer.
+    pub(crate) paused: bool,
+    /// Shorter bodies are not compressed.
+    pub(crate) deflated_bytes_min: usize,
+    pub(crate) closed: Option<CloseReason>,
+    pub(crate) told: bool,
+    written_at: Instant,
+}
+
+impl Line {
+    pub(crate) fn new(now: Instant, shaken_by: Instant) -> Self {
+        Self {
+            phase: Phase::AwaitHandshake,
+            outbox: Outbox::default(),
+            shaken_by: Some(shaken_by),
+            packet_by: None,
+            heartbeat: None,
+            paused: false,
+            deflated_bytes_min: usize::MAX,
+            closed: None,
+            told: false,
+            written_at: now,
+        }
+    }
+
+    /// From now on messages flow.
+    pub(crate) fn open(&mut self, heartbeat: Option<Heartbeat>) {
+        self.phase = Phase::Working;
+        (self.heartbeat, self.shaken_by) = (heartbeat, None);
+    }
+
+    /// Ends the connection, whatever ended it before.
+    pub(crate) fn close(&mut self, reason: CloseReason, counters: &Counters) {
+        reason.counter().into_iter().for_each(|counter| counters.add(counter));
+        self.phase = Phase::Closed;
+        (self.heartbeat, self.shaken_by, self.packet_by) = (None, None, None);
+        (self.closed, self.told) = (Some(reason), false);
+    }
+
+    /// The end, if there is one that is not told.
+    pub(crate) fn poll_closed(&mut self) -> Option<CloseReason> {
+        let reason = self.closed.as_ref().filter(|_| !self.told)?;
+        self.told = true;
+        Some(reason.clone())
+    }
+
+    /// A body as it is to be sent: compressed, if that may be and makes it shorter.
+    pub(crate) fn body<'m>(&self, body: &'m [u8], scratch: &'m mut Scratch) -> Body<'m> {
+        let worth_it = body.len() >= self.deflated_bytes_min;
+        if worth_it { Body::deflate(body, scratch) } else { Body::Plain(body) }
+    }
+
+    /// Queues one packet.
+    pub(crate) fn write<E>(
+        &mut self, now: Instant, packet: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.begin_to_wait(now);
+        self.outbox.append(packet)
+    }
+
+    /// Queues a packet that says nothing but its kind.
+    pub(crate) fn write_empty(&mut self, now: Instant, kind: PacketKind) {
+        let written = self.write(now, |out| packet::encode(kind, &[], out));
+        written.expect("an empty body fits every packet");
+    }
+
+    /// Queues the packets of another outbox.
+    pub(crate) fn write_all(&mut self, now: Instant, packets: Outbox) {
+        self.begin_to_wait(now);
+        self.outbox.append_all(packets);
+    }
+
+    pub(crate) fn handle_written(&mut self, now: Instant, bytes: usize) {
+        if bytes > 0 {
+            self.written_at = now;
+        }
+    }
+
+    #[inline]
+    pub(crate) fn handle_heard(&mut self, now: Instant) {
+        if let Some(heartbeat) = &mut self.heartbeat {
+            heartbeat.handle_heard(now);
+        }
+    }
+
+    /// Sends a heartbeat if one is due; or gives the end, if a deadline has brought it.
+    pub(crate) fn handle_timeout(&mut self, now: Instant, limits: &Limits) -> Option<CloseReason> {
+        for (deadline, reason) in self.deadlines(limits) {
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Some(reason);
+            }
+        }
+        if self.heartbeat.as_mut().is_some_and(|heartbeat| heartbeat.handle_timeout(now)) {
+            self.outbox.rest();
+            self.write_empty(now, PacketKind::Heartbeat);
+        }
+        None
+    }
+
+    pub(crate) fn poll_timeout(&self, limits: &Limits) -> Option<Instant> {
+        let next_beat = self.heartbeat.as_ref().map(Heartbeat::next_beat);
+        self.deadlines(limits).iter().fold(next_beat, |first, (next, _)| earlier(first, *next))
+    }
+
+    /// Until when the peer must have done what, and the end if it has not.
+    fn deadlines(&self, limits: &Limits) -> [(Option<Instant>, CloseReason); 4] {
+        let waits = self.outbox.has_remaining();
+        let written_by = waits.then(|| self.written_at + limits.write_timeout);
+        let listens = self.heartbeat.as_ref().filter(|_| !self.paused);
+        let heard_by = listens.map(Heartbeat::dead_at);
+        [
+            (self.shaken_by, CloseReason::HandshakeTimeout),
+            (self.packet_by, CloseReason::PacketTimeout),
+            (written_by, CloseReason::SlowReader),
+            (heard_by, CloseReason::Silent),
+        ]
+    }
+
+    /// What waited when nothing else did has all its time before it.
+    fn begin_to_wait(&mut self, now: Instant) {
+        if !self.outbox.has_remaining() {
+            self.written_at = now;
+        }
+    }
+}
