@@ -81,6 +81,15 @@ impl<R: Runtime> ServePlayer<R> {
             self.closing.extend(shared.handlers.hooks().closed(session, reason));
         }
     }
+
+    fn poll_closing(&mut self, cx: &mut Context<'_>) {
+        while let Some(hook) = self.closing.front_mut() {
+            if hook.as_mut().poll(cx).is_pending() {
+                break;
+            }
+            self.closing.pop_front();
+        }
+    }
 }
 
 /// What a handler sent before it ended comes before its reply.
@@ -125,7 +134,11 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
         match event {
             Event::Abandoned(key) => self.running.retain(|handler| handler.key != key),
             Event::Call(call) => self.start(cx, &call, commands),
-            Event::Closed(reason) => self.close(&reason),
+            Event::Closed(reason) => {
+                self.close(&reason);
+                // Nothing else may ever wake this task: its stream can be gone already.
+                self.poll_closing(cx);
+            }
             Event::Detached(reason) => tracing::debug!(remote = %self.remote, %reason, "detached"),
             Event::Opened(handshake) => self.open(handshake),
         }
@@ -140,12 +153,7 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
             answer(&self.place.mailbox, *key, reply, commands);
             false
         });
-        while let Some(hook) = self.closing.front_mut() {
-            if hook.as_mut().poll(cx).is_pending() {
-                break;
-            }
-            self.closing.pop_front();
-        }
+        self.poll_closing(cx);
     }
 
     fn is_done(&self) -> bool {
