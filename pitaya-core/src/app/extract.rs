@@ -13,7 +13,7 @@ use crate::{Call, Context, Instant};
 /// Something that a handler's argument can be made from: the call, the session, the application's state.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a handler",
-    label = "not an extractor",
+    label = "the handler of this route takes a `{Self}`",
     note = "arguments are `Session`, `State<T>`, `Payload<T>`, `Ctx`, `Bytes`, or a type of yours that implements `FromCall`",
     note = "`Payload<T>` needs a `T` that the application's codec can read, `State<T>` a `T` that is or comes from its state"
 )]
@@ -118,7 +118,7 @@ impl std::fmt::Debug for Ctx {
 
 impl<S, C> FromCall<S, C> for Session<C> {
     fn from_call(_: &Call<'_>, scope: &Scope<'_>, _: &S) -> Result<Self, Error> {
-        Ok(scope.session.clone().into())
+        Ok(scope.session.speaking())
     }
 }
 

@@ -116,7 +116,7 @@ impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
         F: Fn(Session<C>, Arc<str>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<(), Error>> + Send + 'static,
     {
-        self.hooks.bind.push(Box::new(move |session, uid| Box::pin(hook(session.into(), uid))));
+        self.hooks.bind.push(Box::new(move |session, uid| Box::pin(hook(session.speaking(), uid))));
         self
     }
 
@@ -127,7 +127,9 @@ impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
         F: Fn(Session<C>, CloseReason) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.hooks.close.push(Box::new(move |session, why| Box::pin(hook(session.into(), why))));
+        self.hooks
+            .close
+            .push(Box::new(move |session, why| Box::pin(hook(session.speaking(), why))));
         self
     }
 

@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bytes::Bytes;
 use pitaya_proto::error::{self, Error};
 use pitaya_proto::handshake::HandshakeRequest;
 use serde::Serialize;
@@ -40,14 +39,10 @@ pub type HostFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 ///
 /// Cheap to clone. Reading gives what was known when the call began, and what was set since; every
 /// change is a command that never waits for the client.
-pub struct Session<C = Json> {
-    handle: SessionHandle,
-    codec: PhantomData<fn() -> C>,
-}
+pub struct Session<C = Json>(Arc<Shared>, PhantomData<fn() -> C>);
 
 /// A session without the codec of its application.
-#[derive(Clone)]
-pub struct SessionHandle(Arc<Shared>);
+pub type SessionHandle = Session<()>;
 
 struct Shared {
     data: Mutex<SessionData>,
@@ -62,22 +57,27 @@ struct Shared {
 impl<C> Session<C> {
     /// Names the session on the server it is connected to.
     pub fn id(&self) -> SessionId {
-        self.handle.id()
+        self.0.id
+    }
+
+    /// The same session in an application that speaks `D`.
+    pub fn speaking<D>(&self) -> Session<D> {
+        Session(Arc::clone(&self.0), PhantomData)
     }
 
     /// The user id, once the session is bound.
     pub fn uid(&self) -> Option<&str> {
-        self.handle.0.uid.get().map(|uid| &**uid)
+        self.0.uid.get().map(|uid| &**uid)
     }
 
     /// What the client said of itself.
     pub fn handshake(&self) -> &HandshakeRequest {
-        &self.handle.0.handshake
+        &self.0.handshake
     }
 
     /// Where the client connects from.
     pub fn remote(&self) -> SocketAddr {
-        self.handle.0.remote
+        self.0.remote
     }
 
     /// Binds the session to a user id. A session of that id anywhere else is kicked: the newest
@@ -88,10 +88,9 @@ impl<C> Session<C> {
     /// An illegal user id, a session that is bound already or closed, or what a bind hook says;
     /// nothing has changed then.
     pub async fn bind(&self, uid: &str) -> Result<(), Error> {
-        let shared = &self.handle.0;
-        let uid = shared.host.bind(self.handle.clone(), uid).await?;
+        let uid = self.0.host.bind(self.speaking(), uid).await?;
         // It is set already if a hook asked for it again; both are the same.
-        let _ = shared.uid.set(uid);
+        let _ = self.0.uid.set(uid);
         Ok(())
     }
 
@@ -104,7 +103,7 @@ impl<C> Session<C> {
     where
         C: Encode<T>,
     {
-        self.handle.push(route.into(), encode::<C, T>(value)?.into())
+        self.send(Command::Push(route.into(), encode::<C, T>(value)?.into()))
     }
 
     /// Kicks the client, which tells it not to come back, and closes the session.
@@ -114,7 +113,7 @@ impl<C> Session<C> {
     /// A closed session.
     pub fn kick(&self, reason: &str) -> Result<(), Error> {
         let text = Some(reason.to_owned()).filter(|text| !text.is_empty());
-        self.handle.send(Command::Kick(text.clone(), CloseReason::Kicked(text)))
+        self.send(Command::Kick(text.clone(), CloseReason::Kicked(text)))
     }
 
     /// Closes the session without a kick: the client may come back.
@@ -123,12 +122,12 @@ impl<C> Session<C> {
     ///
     /// A closed session.
     pub fn close(&self) -> Result<(), Error> {
-        self.handle.send(Command::Close(CloseReason::Closed))
+        self.send(Command::Close(CloseReason::Closed))
     }
 
     /// A value that was kept with the session, if it is there and is a `T`.
     pub fn get<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        self.handle.data().value(name)
+        self.data().value(name)
     }
 
     /// Keeps a value with the session.
@@ -137,12 +136,21 @@ impl<C> Session<C> {
     ///
     /// A value that is no JSON, or too much data; nothing has changed then.
     pub fn set(&self, name: &str, value: impl Serialize) -> Result<(), Error> {
-        self.handle.data().set(name, value, self.handle.0.data_bytes_max)
+        self.data().set(name, value, self.0.data_bytes_max)
     }
 
     /// Removes a value. Whether it was there.
     pub fn remove(&self, name: &str) -> bool {
-        self.handle.data().remove(name)
+        self.data().remove(name)
+    }
+
+    fn send(&self, command: Command) -> Result<(), Error> {
+        if self.0.host.send(command) { Ok(()) } else { Err(error::SESSION_CLOSED.into()) }
+    }
+
+    fn data(&self) -> MutexGuard<'_, SessionData> {
+        // Data that a panicking handler was changing is whole: every change is one step.
+        self.0.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -157,52 +165,23 @@ impl SessionHandle {
         let version = if remote.is_ipv6() { "ipv6" } else { "ipv4" };
         data.set("ipversion", version, usize::MAX).expect("a word is JSON");
         let (data, uid) = (Mutex::new(data), OnceLock::new());
-        Self(Arc::new(Shared { data, data_bytes_max, handshake, host, id, remote, uid }))
-    }
-
-    /// Names the session.
-    pub fn id(&self) -> SessionId {
-        self.0.id
+        let shared = Shared { data, data_bytes_max, handshake, host, id, remote, uid };
+        Self(Arc::new(shared), PhantomData)
     }
 
     /// Who runs the handlers of the session.
     pub fn host(&self) -> &Arc<dyn Host> {
         &self.0.host
     }
-
-    fn push(&self, route: Arc<str>, body: Bytes) -> Result<(), Error> {
-        self.send(Command::Push(route, body))
-    }
-
-    fn send(&self, command: Command) -> Result<(), Error> {
-        if self.0.host.send(command) { Ok(()) } else { Err(error::SESSION_CLOSED.into()) }
-    }
-
-    fn data(&self) -> MutexGuard<'_, SessionData> {
-        // Data that a panicking handler was changing is whole: every change is one step.
-        self.0.data.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<C> From<SessionHandle> for Session<C> {
-    fn from(handle: SessionHandle) -> Self {
-        Self { handle, codec: PhantomData }
-    }
 }
 
 impl<C> Clone for Session<C> {
     fn clone(&self) -> Self {
-        self.handle.clone().into()
+        self.speaking()
     }
 }
 
 impl<C> fmt::Debug for Session<C> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.handle.fmt(f)
-    }
-}
-
-impl fmt::Debug for SessionHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session")
             .field("id", &self.0.id)
