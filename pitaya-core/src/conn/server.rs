@@ -211,7 +211,7 @@ impl ServerConn {
             return self.line.outbox.clear();
         }
         // What waits for the next connection need not be written in time.
-        if self.detached_until.is_none()
+        while self.detached_until.is_none()
             && let Some(reason) = self.line.handle_timeout(now, &self.config.limits)
         {
             self.lose(now, reason);

@@ -2,7 +2,7 @@
 
 use pitaya_core::{CloseReason, Command, Counter, Fault, Limits};
 
-use crate::rig::{Rig, millis, notify, request, seconds, shake};
+use crate::rig::{GO, Rig, millis, notify, request, seconds, shake};
 
 #[test]
 fn a_client_that_takes_nothing_for_five_seconds_is_closed() {
@@ -13,6 +13,14 @@ fn a_client_that_takes_nothing_for_five_seconds_is_closed() {
     assert_eq!(rig.pass(millis(1)), ["closed: nothing was read by the peer for too long"]);
     assert!(rig.is_finished(), "what it does not read is not waited for");
     assert_eq!(rig.count(Counter::ConnectionsSlow), 1);
+}
+
+#[test]
+fn a_client_that_does_not_take_the_answer_to_its_handshake_is_closed_at_once() {
+    let mut rig = Rig::connected(Limits::default());
+    rig.feed(&shake(GO));
+    assert_eq!(rig.pass(seconds(5)), ["closed: the handshake took too long"]);
+    assert!(rig.is_finished(), "both deadlines have come, and nothing is left to wait for");
 }
 
 #[test]
