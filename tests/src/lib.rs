@@ -2,3 +2,12 @@
 
 pub mod raw;
 pub mod sim;
+
+/// What the documents show compiles.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../docs/limits.md")]
+    mod limits {}
+    #[doc = include_str!("../../README.md")]
+    mod readme {}
+}

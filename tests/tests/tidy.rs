@@ -109,10 +109,13 @@ fn one_rust_version_is_named_everywhere() {
 
 #[test]
 fn the_facts_in_the_readme_are_true() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap_or_default();
-    let wrong: Vec<_> =
-        facts_in(&readme).into_iter().filter(|(name, said)| fact(name) != *said).collect();
-    assert_eq!(wrong, []);
+    let readme = read("README.md");
+    let wrong = |(name, said): (&str, &str)| {
+        let is = fact(name);
+        (is != said).then(|| format!("the README says {name}: {said}, but it is {is}"))
+    };
+    let wrong: Vec<_> = facts_in(&readme).into_iter().filter_map(wrong).collect();
+    assert_eq!(wrong, Vec::<String>::new());
 
     let sample = "Rust <!-- fact: rust version -->1.2<!-- /fact --> or newer";
     assert_eq!(facts_in(sample), [("rust version", "1.2")]);
@@ -127,14 +130,7 @@ fn every_must_of_the_protocol_has_a_number_of_its_own() {
 
 #[test]
 fn every_feature_called_done_names_a_test_that_exists() {
-    let tests: BTreeSet<String> = sources()
-        .iter()
-        .flat_map(|source| {
-            source.functions.iter().filter(|function| source.is_test(*function.lines.start()))
-        })
-        .map(|function| function.name.clone())
-        .collect();
-    assert_eq!(unproven(&read("docs/features.md"), &tests), Vec::<String>::new());
+    assert_eq!(unproven(&read("docs/features.md"), &tests()), Vec::<String>::new());
 
     let known = BTreeSet::from(["it_works".to_owned()]);
     let row = |state, test| unproven(&format!("| 1 | x | {state} | `a` | {test} |"), &known);
@@ -142,6 +138,19 @@ fn every_feature_called_done_names_a_test_that_exists() {
     assert_eq!(
         (row("done", "").len(), row("done", "`gone`").len(), row("soon", "").len()),
         (1, 1, 1)
+    );
+}
+
+#[test]
+fn every_guarantee_names_tests_that_exist() {
+    assert_eq!(unshown(&read("docs/guarantees.md"), &tests()), Vec::<String>::new());
+
+    let known = BTreeSet::from(["it_works".to_owned()]);
+    let unshown = |test| unshown(&format!("| claim | shown by |\n| --- | --- |\n{test}"), &known);
+    assert_eq!(unshown("| it works | `it_works` |"), Vec::<String>::new());
+    assert_eq!(
+        (unshown("| it works | |").len(), unshown("| a | `it_works`, `gone` |").len()),
+        (1, 1)
     );
 }
 
@@ -281,7 +290,33 @@ fn unproven(features: &str, tests: &BTreeSet<String>) -> Vec<String> {
     numbered.filter(|row| !proven(row)).map(|row| row[1..].join(" ")).collect()
 }
 
+/// Rows of the tables that say what shows a claim, without a test or with one that is not there.
+fn unshown(guarantees: &str, tests: &BTreeSet<String>) -> Vec<String> {
+    let mut is_claim = false;
+    let mut claims = |row: &&str| {
+        is_claim = row.starts_with('|') && (is_claim || row.ends_with("| shown by |"));
+        is_claim && !row.ends_with("| shown by |") && !row.starts_with("| ---")
+    };
+    let shown = |row: &str| {
+        let last = row.trim_end_matches([' ', '|']).rsplit('|').next().unwrap_or_default();
+        let mut named = last.split(", ").map(|test| test.trim().trim_matches('`'));
+        named.all(|test| tests.contains(test))
+    };
+    let rows = guarantees.lines().filter(|row| claims(row));
+    rows.filter(|row| !shown(row)).map(str::to_owned).collect()
+}
+
 // Finding and judging the files.
+
+/// The names of all tests.
+fn tests() -> BTreeSet<String> {
+    let named = |source: Source| -> Vec<String> {
+        let tests =
+            source.functions.iter().filter(|function| source.is_test(*function.lines.start()));
+        tests.map(|function| function.name.clone()).collect()
+    };
+    sources().into_iter().flat_map(named).collect()
+}
 
 fn holds(rule: Rule) {
     let complaint = |source: &Source| -> Vec<String> {
