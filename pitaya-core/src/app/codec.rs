@@ -21,7 +21,7 @@ pub trait Codec: Send + Sync + 'static {
 /// A codec that reads `T`.
 #[diagnostic::on_unimplemented(
     message = "the codec `{Self}` cannot read a `{T}`",
-    note = "a payload of `Json` derives `serde::Deserialize`, one of `Protobuf` derives `prost::Message`"
+    note = "for `Json` derive `serde::Deserialize`, for `Protobuf` derive `prost::Message`"
 )]
 pub trait Decode<T>: Codec {
     /// Reads a body.
@@ -35,7 +35,7 @@ pub trait Decode<T>: Codec {
 /// A codec that writes `T`.
 #[diagnostic::on_unimplemented(
     message = "the codec `{Self}` cannot write a `{T}`",
-    note = "a value for `Json` derives `serde::Serialize`, one for `Protobuf` derives `prost::Message`"
+    note = "for `Json` derive `serde::Serialize`, for `Protobuf` derive `prost::Message`"
 )]
 pub trait Encode<T>: Codec {
     /// Writes a body.

@@ -10,12 +10,13 @@ use crate::app::codec::Decode;
 use crate::session::{Host, Session, SessionHandle};
 use crate::{Call, Context, Instant};
 
-/// Something that a handler's argument can be made from: the call, the session, the application's state.
+/// What a handler's argument can be made from: the call, the session, the application's state.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be an argument of a handler",
     label = "the handler of this route takes a `{Self}`",
-    note = "arguments are `Session`, `State<T>`, `Payload<T>`, `Ctx`, `Bytes`, or a type of yours that implements `FromCall`",
-    note = "`Payload<T>` needs a `T` that the application's codec can read, `State<T>` a `T` that is or comes from its state"
+    note = "it may be `Session`, `State<T>`, `Payload<T>`, `Ctx`, `Bytes` or a `FromCall` of yours",
+    note = "the codec must be able to read the `T` of `Payload<T>`",
+    note = "the `T` of `State<T>` is the application's state, or made from it by `FromRef`"
 )]
 pub trait FromCall<S, C>: Sized {
     /// Makes the argument, before the handler runs.

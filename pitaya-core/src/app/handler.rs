@@ -18,7 +18,8 @@ use crate::{Call, Reply};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not an async function of at most eight arguments",
-    note = "a handler is an `async fn`; its arguments are `Session`, `State<T>`, `Payload<T>`, `Ctx` or `Bytes`"
+    note = "a handler is an `async fn`",
+    note = "its arguments are `Session`, `State<T>`, `Payload<T>`, `Ctx`, `Bytes` or `FromCall`"
 )]
 pub trait Handler<Args>: Send + Sync + 'static {
     /// What the function gives.
@@ -30,11 +31,11 @@ pub trait Handler<Args>: Send + Sync + 'static {
     fn invoke(&self, args: Args) -> Self::Future;
 }
 
-/// What the handler of a request gives: `Result<T, Error>` with a `T` that the codec can write, or with
-/// [`Bytes`](bytes::Bytes), which are sent as they are.
+/// What the handler of a request gives: `Result<T, Error>` with a `T` that the codec can write, or
+/// with [`Bytes`](bytes::Bytes), which are sent as they are.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the result of a request's handler",
-    note = "give `Result<T, Error>`, with a `T` that the application's codec can write, or with `Bytes`"
+    note = "give `Result<T, Error>`, with a `T` that the codec can write, or with `Bytes`"
 )]
 pub trait IntoReply<C> {
     /// Encodes it, where the handler ran.
@@ -78,8 +79,8 @@ pub struct Running(pub(crate) HostFuture<Reply>);
 impl Running {
     /// Polls the handler of `route` once.
     ///
-    /// A panic inside is caught; its text goes to the log, and the error to be said in its place comes
-    /// as `Err`.
+    /// A panic inside is caught; its text goes to the log, and the error to be said in its place
+    /// comes as `Err`.
     pub fn poll(&mut self, cx: &mut task::Context<'_>, route: &str) -> Poll<Result<Reply, Error>> {
         let polled = catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx)));
         polled.map_or_else(
