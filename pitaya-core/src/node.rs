@@ -211,11 +211,9 @@ impl Node {
     ///
     /// An illegal user id, or a session that is bound already or closed; nothing has changed then.
     pub fn bind(&mut self, now: Instant, session: SessionId, uid: &str) -> Result<(), Error> {
-        let bound = match self.open_at(session) {
-            Some(_) => self.sessions.begin_bind(session, uid),
-            None => Err(error::SESSION_CLOSED.into()),
-        };
-        let binding = bound.inspect_err(|_| self.config.counters.add(Counter::UidsRefused))?;
+        let open = self.open_at(session).ok_or_else(|| error::SESSION_CLOSED.into());
+        let begun = open.and_then(|_| self.sessions.begin_bind(session, uid));
+        let binding = begun.inspect_err(|_| self.config.counters.add(Counter::UidsRefused))?;
         if let Some((older, _)) = self.sessions.finish_bind(binding)? {
             let reason = CloseReason::Replaced;
             self.command(now, older, Command::Kick(Some(reason.to_string()), reason));

@@ -14,7 +14,7 @@ use crate::conn::{ClientCall, ConnEvent};
 use crate::queue::{Ended, Expired, Start, Ticket};
 use crate::{
     Call, CallKey, CallQueue, CloseReason, ConnConfig, Context, Counter, Destination, Instant,
-    Machine, Next, Origin, Outbox, Reply, RouteKind, RouteTable, ServerConn, earlier,
+    Machine, Next, Origin, Outbox, Reply, RouteId, RouteKind, RouteTable, ServerConn, earlier,
 };
 
 /// The machine of one client: it routes what the connection receives, gives calls their turn,
@@ -109,8 +109,12 @@ impl Player {
                 Next::NeedBytes => return Next::NeedBytes,
                 Next::Paused => return Next::Paused,
                 Next::Event(ConnEvent::Called(call)) => match self.admit(now, call, scratch) {
-                    Some(event) => event,
-                    None => continue,
+                    Ok(Some(event)) => event,
+                    Ok(None) => continue,
+                    Err(reason) => {
+                        self.conn.close(now, reason);
+                        continue;
+                    }
                 },
                 Next::Event(ConnEvent::Closed(reason)) => self.finish(reason),
                 Next::Event(ConnEvent::Detached(reason)) => Event::Detached(reason),
@@ -123,29 +127,30 @@ impl Player {
     /// Judges a call that came in: it runs now, or it waits, is refused, or breaks the protocol.
     fn admit<'i>(
         &mut self, now: Instant, call: ClientCall<'i>, scratch: &mut Scratch,
-    ) -> Option<Event<'i>> {
+    ) -> Result<Option<Event<'i>>, CloseReason> {
         let ClientCall { body, request, route } = call;
         if let Some(id) = request.filter(|id| self.calls.has_request(*id)) {
-            self.conn.close(now, CloseReason::DuplicateRequest(id.get()));
-            return None;
+            return Err(CloseReason::DuplicateRequest(id.get()));
         }
         let kind = request.map_or(RouteKind::Notify, |_| RouteKind::Request);
-        let route = match self.routes.find(route, kind) {
-            Ok(Destination::Here(route)) => route,
+        let refused = match self.routes.find(route, kind) {
+            Ok(Destination::Here(route)) => {
+                let body = inflate(body, scratch, self.config.limits.inflated_bytes_max)
+                    .map_err(CloseReason::BadInflate)?;
+                return Ok(self.arrive(now, request, route, body));
+            }
             // Without a cluster there are no other servers; Pitaya leaves the client without an
             // answer.
-            Ok(Destination::Elsewhere(_)) => {
-                return self.refuse(now, request, &error::NO_SERVERS.into(), scratch);
-            }
-            Err(error) => return self.refuse(now, request, &error, scratch),
+            Ok(Destination::Elsewhere(_)) => error::NO_SERVERS.into(),
+            Err(error) => error,
         };
-        let body = match inflate(body, scratch, self.config.limits.inflated_bytes_max) {
-            Ok(body) => body,
-            Err(error) => {
-                self.conn.close(now, CloseReason::BadInflate(error));
-                return None;
-            }
-        };
+        self.refuse(now, request, &refused, scratch);
+        Ok(None)
+    }
+
+    fn arrive<'i>(
+        &mut self, now: Instant, request: Option<NonZeroU64>, route: RouteId, body: Cow<'i, [u8]>,
+    ) -> Option<Event<'i>> {
         let options = self.routes.entry(route).options;
         let ticket = Ticket { bytes: body.len(), options, request, route };
         let start = self.calls.arrive(now, ticket, || Bytes::copy_from_slice(&body));
@@ -154,16 +159,11 @@ impl Player {
     }
 
     /// Tells a caller no. A notify has nobody to tell.
-    fn refuse<T>(
+    fn refuse(
         &mut self, now: Instant, request: Option<NonZeroU64>, error: &Error, scratch: &mut Scratch,
-    ) -> Option<T> {
-        match request {
-            Some(request) => {
-                self.conn.reply(now, request, &self.routes.error_reply(error), scratch);
-            }
-            None => tracing::debug!(%error, "a notify was refused"),
-        }
-        None
+    ) {
+        let Some(request) = request else { return tracing::debug!(%error, "a notify was refused") };
+        self.conn.reply(now, request, &self.routes.error_reply(error), scratch);
     }
 
     /// A waiting call whose turn has come.
@@ -201,7 +201,7 @@ impl Player {
             Ended::Answers(request) if self.conn.is_open() => {
                 if !self.conn.reply(now, request, &reply, scratch) {
                     let error = Error::internal("the reply is too large for a packet");
-                    let _: Option<()> = self.refuse(now, Some(request), &error, scratch);
+                    self.refuse(now, Some(request), &error, scratch);
                 }
             }
             Ended::Answers(_) | Ended::Late => self.config.counters.add(Counter::RepliesLate),
@@ -214,7 +214,7 @@ impl Player {
             Expired::TimedOut(ticket, timeout) => {
                 self.config.counters.add(Counter::CallsExpired);
                 let error = Error::request_timeout(self.routes.name(ticket.route), timeout);
-                let _: Option<()> = self.refuse(now, ticket.request, &error, scratch);
+                self.refuse(now, ticket.request, &error, scratch);
             }
             Expired::Abandoned(key, ticket) => {
                 self.config.counters.add(Counter::CallsAbandoned);

@@ -20,7 +20,10 @@ pub struct CallQueue<W> {
     turn: Option<CallKey>,
     waiting_bytes: usize,
     next_key: u64,
-    bounds: Bounds,
+    calls_max: usize,
+    waiting_bytes_max: usize,
+    deadline: Duration,
+    hard_limit: Duration,
 }
 
 /// What the queue must know of a call.
@@ -77,12 +80,10 @@ impl<W> CallQueue<W> {
             turn: None,
             waiting_bytes: 0,
             next_key: 0,
-            bounds: Bounds {
-                calls_max: limits.calls_max,
-                waiting_bytes_max: limits.calls_waiting_bytes_max,
-                deadline: limits.call_deadline,
-                hard_limit: limits.call_hard_limit,
-            },
+            calls_max: limits.calls_max,
+            waiting_bytes_max: limits.calls_waiting_bytes_max,
+            deadline: limits.call_deadline,
+            hard_limit: limits.call_hard_limit,
         }
     }
 
@@ -94,7 +95,7 @@ impl<W> CallQueue<W> {
     pub fn arrive(
         &mut self, now: Instant, ticket: Ticket, keep: impl FnOnce() -> W,
     ) -> Option<Start> {
-        let deadline = now + ticket.options.deadline.unwrap_or(self.bounds.deadline);
+        let deadline = now + ticket.options.deadline.unwrap_or(self.deadline);
         let arrival = Arrival { ticket, deadline, arrived: now };
         if ticket.options.concurrent || (self.turn.is_none() && self.waiting.is_empty()) {
             return Some(self.start(now, arrival));
@@ -166,7 +167,7 @@ impl<W> CallQueue<W> {
 
     /// Whether a bound is reached, so that the session must not be read.
     pub fn is_full(&self) -> bool {
-        self.len() >= self.bounds.calls_max || self.waiting_bytes >= self.bounds.waiting_bytes_max
+        self.len() >= self.calls_max || self.waiting_bytes >= self.waiting_bytes_max
     }
 
     /// Whether a request with that id waits or runs and is not answered yet.
@@ -199,7 +200,7 @@ impl<W> CallQueue<W> {
         if !options.concurrent {
             self.turn = Some(key);
         }
-        let hard_limit = now + options.hard_limit.unwrap_or(self.bounds.hard_limit);
+        let hard_limit = now + options.hard_limit.unwrap_or(self.hard_limit);
         self.started.push(Started { key, arrival, hard_limit, late: false });
         Start { key, ticket: arrival.ticket, deadline: arrival.deadline }
     }
@@ -244,14 +245,6 @@ impl Started {
             Some(_) | None => self.hard_limit,
         }
     }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Bounds {
-    calls_max: usize,
-    deadline: Duration,
-    hard_limit: Duration,
-    waiting_bytes_max: usize,
 }
 
 #[cfg(test)]
