@@ -68,17 +68,11 @@ impl Dictionary {
     }
 
     fn duplicate(&self) -> Option<&(Box<str>, u16)> {
-        let routes = self.routes.windows(2).find_map(|pair| match pair {
-            [(before, _), entry] if *before == entry.0 => Some(entry),
-            _ => None,
-        });
-        let codes = || {
-            self.codes.windows(2).find_map(|pair| match pair {
-                [(before, _), (code, index)] if before == code => self.routes.get(*index),
-                _ => None,
-            })
-        };
-        routes.or_else(codes)
+        let mut routes = self.routes.iter().zip(self.routes.iter().skip(1));
+        let by_route = routes.find(|(a, b)| a.0 == b.0).map(|(_, later)| later);
+        let mut codes = self.codes.iter().zip(self.codes.iter().skip(1));
+        let by_code = codes.find(|(a, b)| a.0 == b.0).map(|(_, (_, index))| index);
+        by_route.or_else(|| self.routes.get(*by_code?))
     }
 }
 

@@ -102,14 +102,18 @@ impl Error {
 
     /// Appends `protos.Error`.
     pub fn to_protobuf(&self, out: &mut Vec<u8>) {
-        let error = protos::Error::from(self.clone());
+        let Self { code, msg, metadata } = self.clone();
+        let error = protos::Error { code: code.into(), msg: msg.into(), metadata };
         error.encode(out).expect("memory takes every write");
     }
 
     /// Reads the body of an error response; one that is no `protos.Error` becomes the text of an
     /// unknown error.
     pub fn from_protobuf(body: &[u8]) -> Self {
-        protos::Error::decode(body).map_or_else(|_| Self::unreadable(body), Self::from)
+        match protos::Error::decode(body) {
+            Ok(error) => Self::received(error.code, error.msg, error.metadata),
+            Err(_) => Self::unreadable(body),
+        }
     }
 
     fn received(code: String, msg: String, metadata: BTreeMap<String, String>) -> Self {
@@ -133,22 +137,6 @@ impl std::error::Error for Error {}
 impl From<Entry> for Error {
     fn from(entry: Entry) -> Self {
         Self::new(entry.code, entry.text)
-    }
-}
-
-impl From<protos::Error> for Error {
-    fn from(error: protos::Error) -> Self {
-        Self::received(error.code, error.msg, error.metadata)
-    }
-}
-
-impl From<Error> for protos::Error {
-    fn from(error: Error) -> Self {
-        Self {
-            code: error.code.into_owned(),
-            msg: error.msg.into_owned(),
-            metadata: error.metadata,
-        }
     }
 }
 

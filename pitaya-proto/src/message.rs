@@ -104,21 +104,31 @@ impl<'a> Message<'a> {
     /// What the wire cannot carry; `out` is left as it was.
     #[inline]
     pub fn encode(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        match *self {
-            Message::Notify { route, body } => encode_routed(NOTIFY, None, route, body, out),
-            Message::Push { route, body } => encode_routed(PUSH, None, route, body, out),
-            Message::Request { id, route, body } => {
-                encode_routed(REQUEST, Some(id), route, body, out)
+        let (flag, id, route, body) = match *self {
+            Message::Notify { route, body } => (NOTIFY, None, Some(route), body),
+            Message::Push { route, body } => (PUSH, None, Some(route), body),
+            Message::Request { id, route, body } => (REQUEST, Some(id), Some(route), body),
+            Message::Response { id: 0, .. } => return Err(EncodeError::ResponseToNothing),
+            Message::Response { id, error: false, body } => (RESPONSE, Some(id), None, body),
+            Message::Response { id, error: true, body } => (RESPONSE | ERROR, Some(id), None, body),
+        };
+        let (code, length, name) = match &route {
+            None => (0, None, &[][..]),
+            Some(Route::Code(code)) => (CODE, None, &code.to_be_bytes()[..]),
+            Some(Route::Name(name)) => {
+                let too_long = |_| EncodeError::RouteTooLong { route_bytes: name.len() };
+                (0, Some(u8::try_from(name.len()).map_err(too_long)?), *name)
             }
-            Message::Response { id: 0, .. } => Err(EncodeError::ResponseToNothing),
-            Message::Response { id, error, body } => {
-                out.reserve(HEAD_BYTES_MAX + body.bytes().len());
-                out.push(RESPONSE | body.flag() | if error { ERROR } else { 0 });
-                encode_id(id, out);
-                out.extend_from_slice(body.bytes());
-                Ok(())
-            }
+        };
+        out.reserve(HEAD_BYTES_MAX + name.len() + body.bytes().len());
+        out.push(flag | code | body.flag());
+        if let Some(id) = id {
+            encode_id(id, out);
         }
+        out.extend(length);
+        out.extend_from_slice(name);
+        out.extend_from_slice(body.bytes());
+        Ok(())
     }
 
     /// Appends the data packet that holds this message.
@@ -148,13 +158,6 @@ impl<'a> Route<'a> {
         match rest.split_at_checked(usize::from(route_bytes)) {
             Some((name, rest)) => Ok((Route::Name(name), rest)),
             None => Err(MessageError::Route),
-        }
-    }
-
-    fn flag(self) -> u8 {
-        match self {
-            Route::Code(_) => CODE,
-            Route::Name(_) => 0,
         }
     }
 }
@@ -277,28 +280,6 @@ fn encode_id(mut id: u64, out: &mut Vec<u8>) {
         id >>= 7;
     }
     out.push(id as u8);
-}
-
-#[inline]
-fn encode_routed(
-    kind: u8, id: Option<u64>, route: Route<'_>, body: Body<'_>, out: &mut Vec<u8>,
-) -> Result<(), EncodeError> {
-    let (length, name) = match route {
-        Route::Code(code) => (None, &code.to_be_bytes()[..]),
-        Route::Name(name) => {
-            let too_long = |_| EncodeError::RouteTooLong { route_bytes: name.len() };
-            (Some(u8::try_from(name.len()).map_err(too_long)?), name)
-        }
-    };
-    out.reserve(HEAD_BYTES_MAX + name.len() + body.bytes().len());
-    out.push(kind | route.flag() | body.flag());
-    if let Some(id) = id {
-        encode_id(id, out);
-    }
-    out.extend(length);
-    out.extend_from_slice(name);
-    out.extend_from_slice(body.bytes());
-    Ok(())
 }
 
 const CODE: u8 = 0x01;

@@ -69,11 +69,10 @@ pub fn decode<'a>(
 ///
 /// A body over [`BODY_BYTES_MAX`]; `out` is left as it was.
 pub fn encode(kind: PacketKind, body: &[u8], out: &mut Vec<u8>) -> Result<(), TooLarge> {
-    let [high, middle, low] = length(body.len())?;
-    out.reserve(HEADER_BYTES + body.len());
-    out.extend_from_slice(&[kind as u8, high, middle, low]);
-    out.extend_from_slice(body);
-    Ok(())
+    encode_with(kind, out, |out| {
+        out.extend_from_slice(body);
+        Ok(())
+    })
 }
 
 /// Appends one packet whose body is written in place, and its length afterwards.

@@ -145,7 +145,7 @@ fn a_shutdown_ends_an_idle_client_at_once_and_a_stuck_handler_in_time() {
     assert_eq!(idle.command(Command::Shutdown).news(), [closed.as_str()]);
 
     let mut new = Rig::connected(Limits::default());
-    new.feed(&shake(crate::rig::GO));
+    new.feed(&shake(GO));
     assert_eq!(new.command(Command::Shutdown).news(), [closed.as_str()]);
 
     let mut stuck = Rig::working(Limits::default());
