@@ -1,0 +1,55 @@
+//! What must hold whatever bytes come: one function for each fuzz target.
+//!
+//! A function takes the bytes of one input and panics when its property does not hold. Inputs are
+//! either the bytes of the wire themselves or, for machines, a script of what happens to them.
+//! The properties of all: no panic, and bounded work and memory for an input of bounded length.
+
+mod call_queue;
+mod client_conn;
+mod handshake;
+mod inflate;
+mod json;
+mod ledger;
+mod line;
+mod message;
+mod packet;
+mod pipe;
+mod player;
+mod script;
+mod server_conn;
+mod speech;
+mod transcript;
+
+pub use call_queue::call_queue;
+pub use client_conn::client_conn;
+pub use handshake::handshake;
+pub use inflate::inflate;
+pub use message::{message_decode, message_round_trip};
+pub use packet::packet;
+pub use pipe::pipe;
+pub use player::player;
+pub use server_conn::server_conn;
+
+/// Takes the bytes of one input and panics if they break it.
+pub type Property = fn(&[u8]);
+
+/// Every property with the name of its target.
+pub const TARGETS: [(&str, Property); 10] = [
+    ("call_queue", call_queue),
+    ("client_conn", client_conn),
+    ("handshake", handshake),
+    ("inflate", inflate),
+    ("message_decode", message_decode),
+    ("message_round_trip", message_round_trip),
+    ("packet", packet),
+    ("pipe", pipe),
+    ("player", player),
+    ("server_conn", server_conn),
+];
+
+/// The most bytes that `run` held at a time, beside those it was given, and what it returned.
+fn held_at_most<T>(run: impl FnOnce() -> T) -> (T, u64) {
+    let mut returned = None;
+    let allocated = allocation_counter::measure(|| returned = Some(run()));
+    (returned.expect("it ran"), allocated.bytes_max)
+}
