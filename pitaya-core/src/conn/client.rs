@@ -77,13 +77,10 @@ impl<W> ClientConn<W> {
         if config.compression {
             conn.line.deflated_bytes_min = config.limits.compression_bytes_min;
         }
-        let handshake = conn.line.write(now, |out| {
-            packet::encode_with(PacketKind::Handshake, out, |body| {
-                config.handshake.encode(body);
-                Ok::<(), packet::TooLarge>(())
-            })
-        });
-        if let Err(error) = handshake {
+        let mut body = Vec::new();
+        config.handshake.encode(&mut body);
+        let handshake = |out: &mut Vec<u8>| packet::encode(PacketKind::Handshake, &body, out);
+        if let Err(error) = conn.line.write(now, handshake) {
             conn.lose(CloseReason::HandshakeRefused(error.to_string()));
         }
         conn

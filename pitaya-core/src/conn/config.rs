@@ -7,7 +7,7 @@ use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::handshake::{HandshakeLimits, HandshakeRequest, HandshakeResponse};
 use pitaya_proto::packet::TooLarge;
 
-use crate::{Counters, Limits};
+use crate::{CloseReason, Counters, Limits};
 
 /// Judges a handshake: `Err` says why it is refused, in words for the log.
 pub type Validator = dyn Fn(&HandshakeRequest) -> Result<(), String> + Send + Sync;
@@ -72,18 +72,20 @@ impl ConnConfig {
         &self.counters
     }
 
-    pub(crate) fn validate(&self, request: &HandshakeRequest) -> Result<(), String> {
-        self.validators.iter().try_for_each(|(name, validator)| {
-            validator(request).map_err(|why| format!("failed to run '{name}' validator: {why}"))
-        })
-    }
-
-    pub(crate) fn handshake_limits(&self) -> HandshakeLimits {
-        HandshakeLimits {
+    /// Reads the handshake of a client and asks the validators.
+    pub(crate) fn judge(&self, body: &[u8]) -> Result<HandshakeRequest, CloseReason> {
+        let limits = HandshakeLimits {
             bytes_max: self.limits.handshake_bytes_max,
             depth_max: self.limits.handshake_depth_max,
             keys_max: self.limits.handshake_keys_max,
+        };
+        let request = HandshakeRequest::parse(body, &limits).map_err(CloseReason::BadHandshake)?;
+        for (name, validator) in &self.validators {
+            validator(&request).map_err(|why| {
+                CloseReason::HandshakeRefused(format!("failed to run '{name}' validator: {why}"))
+            })?;
         }
+        Ok(request)
     }
 }
 

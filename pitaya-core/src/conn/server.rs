@@ -145,16 +145,12 @@ impl ServerConn {
     /// Queues a kick, after which nothing follows; `reason` is what the client is told, the other
     /// is for us.
     pub fn kick(&mut self, now: Instant, text: Option<&str>, reason: CloseReason) {
-        if self.line.phase != Phase::Working {
-            return self.close(now, reason);
+        if self.line.phase == Phase::Working {
+            self.config.counters.add(Counter::KicksSent);
+            let mut body = Vec::new();
+            text.into_iter().for_each(|text| kick::encode(text, &mut body));
+            self.write(now, |out| packet::encode(PacketKind::Kick, &body, out));
         }
-        self.config.counters.add(Counter::KicksSent);
-        self.write(now, |out| {
-            packet::encode_with(PacketKind::Kick, out, |body| {
-                text.into_iter().for_each(|text| kick::encode(text, body));
-                Ok::<(), packet::TooLarge>(())
-            })
-        });
         self.close(now, reason);
     }
 
@@ -274,12 +270,7 @@ impl ServerConn {
 
     fn shake(&mut self, now: Instant, body: &[u8]) -> Result<(), CloseReason> {
         let config = Arc::clone(&self.config);
-        let judged = HandshakeRequest::parse(body, &config.handshake_limits())
-            .map_err(CloseReason::BadHandshake)
-            .and_then(|request| match config.validate(&request) {
-                Ok(()) => Ok(request),
-                Err(why) => Err(CloseReason::HandshakeRefused(why)),
-            });
+        let judged = config.judge(body);
         let answer = if judged.is_ok() { &config.accepted } else { &config.refused };
         self.write(now, |out| {
             out.extend_from_slice(answer);
