@@ -112,15 +112,12 @@ impl RouteTable {
             check_name(entry)?;
             if let Some(&RouteId(first)) = by_name.get(entry.name.as_bytes()) {
                 let (first, second) = (entries[first].place, entry.place);
-                return Err(StartError::DuplicateRoute {
-                    route: entry.name.to_string(),
-                    first,
-                    second,
-                });
+                let route = entry.name.to_string();
+                return Err(StartError::DuplicateRoute { route, first, second });
             }
+            let full_name = format!("{server_kind}.{}", entry.name);
             by_name.insert(entry.name.as_bytes().into(), RouteId(at));
-            by_name
-                .insert(format!("{server_kind}.{}", entry.name).into_bytes().into(), RouteId(at));
+            by_name.insert(full_name.into_bytes().into(), RouteId(at));
         }
         Ok(Self { server_kind: server_kind.to_owned(), entries, by_name, dictionary, encode_error })
     }
@@ -163,16 +160,14 @@ impl RouteTable {
 
     fn check_call(&self, id: RouteId, kind: RouteKind) -> Result<Destination, Error> {
         let entry = self.entry(id);
-        match (entry.visibility, entry.kind, kind) {
-            (Visibility::Internal, _, _) => Err(self.not_found(&entry.name)),
-            (Visibility::Public, RouteKind::Notify, RouteKind::Request) => {
-                Err(error::NOTIFY_AS_REQUEST.into())
-            }
-            // A request's route that is only notified runs, and its reply is dropped.
-            (Visibility::Public, RouteKind::Notify | RouteKind::Request, _) => {
-                Ok(Destination::Here(id))
-            }
+        if entry.visibility == Visibility::Internal {
+            return Err(self.not_found(&entry.name));
         }
+        // The other way round the handler runs, and its reply is dropped.
+        if (entry.kind, kind) == (RouteKind::Notify, RouteKind::Request) {
+            return Err(error::NOTIFY_AS_REQUEST.into());
+        }
+        Ok(Destination::Here(id))
     }
 
     #[cold]
