@@ -1,10 +1,9 @@
 //! What a server expects of a client.
 
-use std::io::Write;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use crate::dictionary::Dictionary;
@@ -35,14 +34,12 @@ impl HandshakeResponse {
     /// Some clients read whole seconds alone and stop at zero, so `heartbeat` is rounded up to
     /// them, and to at least one.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let heartbeat = self.heartbeat.as_nanos().div_ceil(1_000_000_000).max(1);
-        let serializer = Value::from(self.serializer.as_str());
-        let code = self.code;
-        let written = write!(out, r#"{{"code":{code},"sys":{{"dict":{{"#)
-            .and_then(|()| write_entries(&self.dictionary, out))
-            .and_then(|()| {
-                write!(out, r#"}},"heartbeat":{heartbeat},"serializer":{serializer}}}}}"#)
-            });
+        let part = u64::from(self.heartbeat.subsec_nanos() > 0);
+        let heartbeat = self.heartbeat.as_secs().saturating_add(part).max(1);
+        let dict: Map<_, _> =
+            self.dictionary.iter().map(|(route, code)| (route.to_owned(), code.into())).collect();
+        let sys = json!({ "dict": dict, "heartbeat": heartbeat, "serializer": self.serializer });
+        let written = serde_json::to_writer(out, &json!({ "code": self.code, "sys": sys }));
         written.expect("memory takes every write");
     }
 
@@ -101,14 +98,6 @@ fn pad_for_go(out: &mut Vec<u8>, body_start: usize) {
     if (HEADER_BYTES + body_bytes).is_multiple_of(GO_READ_BYTES) {
         out.push(b' ');
     }
-}
-
-fn write_entries(dictionary: &Dictionary, out: &mut Vec<u8>) -> std::io::Result<()> {
-    for (index, (route, code)) in dictionary.iter().enumerate() {
-        let comma = if index == 0 { "" } else { "," };
-        write!(out, "{comma}{}:{code}", Value::from(route))?;
-    }
-    Ok(())
 }
 
 /// Nothing marks a compressed handshake, so clients look for what can begin no JSON.
