@@ -159,5 +159,5 @@ fn at_most(per_call: u64) -> LibraryBenchmarkConfig {
 
 const CALLS: u64 = 16;
 /// Instructions per call, from `next` to the reply in the outbox.
-const RAW_MAX: u64 = 2000;
-const JSON_MAX: u64 = 4000;
+const RAW_MAX: u64 = 1590;
+const JSON_MAX: u64 = 4660;
