@@ -286,14 +286,17 @@ impl<W> Machine for ClientConn<W> {
             }
             let before = input.len();
             match packet::decode(input, self.config.limits.received_bytes_max) {
-                Ok(Some(packet)) => match self.receive(now, packet, scratch) {
-                    Ok(Some(News::Message(target, body))) => break (target, body),
-                    Ok(Some(News::Opened(server))) => {
-                        return Next::Event(ClientEvent::Opened(server));
+                Ok(Some(packet)) => {
+                    self.line.handle_heard(now);
+                    match self.receive(now, packet, scratch) {
+                        Ok(Some(News::Message(target, body))) => break (target, body),
+                        Ok(Some(News::Opened(server))) => {
+                            return Next::Event(ClientEvent::Opened(server));
+                        }
+                        Ok(None) => {}
+                        Err(reason) => self.lose(reason),
                     }
-                    Ok(None) => {}
-                    Err(reason) => self.lose(reason),
-                },
+                }
                 Ok(None) => {
                     // A large packet may take long, so each part of it proves the server alive.
                     if before > std::mem::replace(&mut self.unfinished_bytes, before) {
@@ -303,7 +306,6 @@ impl<W> Machine for ClientConn<W> {
                 }
                 Err(error) => self.lose(CloseReason::BadPacket(error)),
             }
-            self.line.handle_heard(now);
         };
         self.deliver(message, scratch).map_or(Next::NeedBytes, Next::Event)
     }

@@ -238,6 +238,19 @@ fn no_interval_that_a_server_asks_for_makes_a_client_spin_or_time_overflow() {
 }
 
 #[test]
+fn every_packet_proves_the_server_alive() {
+    let mut peer = Peer::dial(ClientConfig::default());
+    peer.hear(&accepted("json", 2));
+    for at in 1..5 {
+        peer.now = seconds(4 * at);
+        assert_eq!(peer.hear(&push(Route::Name(b"on"), b"")), ["push on: "]);
+        assert_eq!(peer.wait_until(seconds(4 * at)), [""; 0]);
+        peer.sent();
+    }
+    assert_eq!(peer.wait_until(seconds(22)), ["closed: nothing was heard for too long"]);
+}
+
+#[test]
 fn each_part_of_a_large_packet_proves_the_server_alive() {
     let mut peer = Peer::dial(ClientConfig::default());
     peer.hear(&accepted("json", 2));
