@@ -7,12 +7,16 @@ use pitaya_proto::packet::BODY_BYTES_MAX;
 use crate::Counter;
 
 macro_rules! limits {
-    ($($(#[doc = $doc:literal])+ $name:ident: $kind:ty = $default:expr, $unit:literal, $counter:ident;)+) => {
+    ($(
+        $(#[doc = $doc:literal])+
+        $name:ident: $kind:ty = $default:expr, $unit:literal, $counter:ident;
+    )+) => {
         /// The limits of one server or client. Each has a default that suits production.
         ///
         /// ```
         /// use std::time::Duration;
-        /// let limits = pitaya_core::Limits::default().calls_max(16).heartbeat(Duration::from_secs(10));
+        /// let limits = pitaya_core::Limits::default();
+        /// let limits = limits.calls_max(16).heartbeat(Duration::from_secs(10));
         /// assert_eq!(limits.calls_max, 16);
         /// ```
         #[derive(Clone, Debug, Eq, PartialEq)]
@@ -50,11 +54,14 @@ macro_rules! limits {
 }
 
 limits! {
-    /// How long a handler may take to answer, counted from the arrival of the call; a route may set its own.
+    /// How long a handler may take to answer, counted from the arrival of the call; a route may set
+    /// its own.
     call_deadline: Duration = Duration::from_secs(5), "seconds", CallsExpired;
-    /// How long a handler may run before it is dropped, counted from its start; a route may set its own.
+    /// How long a handler may run before it is dropped, counted from its start; a route may set its
+    /// own.
     call_hard_limit: Duration = Duration::from_secs(20), "seconds", CallsAbandoned;
-    /// Calls of one session that wait, run or are late, all together; at this number the session is not read.
+    /// Calls of one session that wait, run or are late, all together; at this number the session is
+    /// not read.
     calls_max: usize = 64, "calls", Pauses;
     /// Bytes of waiting calls of one session; beyond it the session is not read.
     calls_waiting_bytes_max: usize = 256 << 10, "bytes", Pauses;
@@ -74,16 +81,18 @@ limits! {
     handshake_bytes_max: usize = 4 << 10, "bytes", ConnectionsFaulty;
     /// How long a client may take to send the handshake, and again to acknowledge the answer.
     handshake_timeout: Duration = Duration::from_secs(5), "seconds", HandshakesExpired;
-    /// Between two heartbeats, in whole seconds, at least one; a client silent for two and a half of
-    /// them and one second is closed.
+    /// Between two heartbeats, in whole seconds, at least one; a client silent for two and a half
+    /// of them and one second is closed.
     heartbeat: Duration = Duration::from_secs(30), "seconds", ConnectionsSilent;
     /// Requests of one client that wait for their reply.
     in_flight_max: usize = 64, "requests", RequestsRefused;
     /// Body of a message after inflating.
     inflated_bytes_max: usize = 64 << 10, "bytes", BodiesTooLarge;
-    /// How long a closed connection may take to notice, so that the last packet is not lost with it.
+    /// How long a closed connection may take to notice, so that the last packet is not lost with
+    /// it.
     linger_timeout: Duration = Duration::from_secs(1), "seconds", ConnectionsClosed;
-    /// Bytes waiting to be written to one client; a single larger packet is taken when nothing waits.
+    /// Bytes waiting to be written to one client; a single larger packet is taken when nothing
+    /// waits.
     outbound_bytes_max: usize = 1 << 20, "bytes", PushesRefused;
     /// Packets waiting to be written to one client.
     outbound_packets_max: usize = 256, "packets", PushesRefused;
@@ -93,8 +102,8 @@ limits! {
     packet_timeout: Duration = Duration::from_secs(10), "seconds", PacketsUnfinished;
     /// A poll of a handler that takes longer is counted and logged.
     poll_slow: Duration = Duration::from_millis(10), "seconds", CallsSlow;
-    /// Body of a packet that a client takes from its server, also after inflating: by default all that the
-    /// wire carries, since a server is chosen by its client and a dictionary may be long.
+    /// Body of a packet that a client takes from its server, also after inflating: by default all
+    /// that the wire carries, since a server is chosen by its client and a dictionary may be long.
     received_bytes_max: usize = BODY_BYTES_MAX, "bytes", ConnectionsFaulty;
     /// How long a client waits for a reply; a request may set its own.
     request_deadline: Duration = Duration::from_secs(5), "seconds", RequestsExpired;

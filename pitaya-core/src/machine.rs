@@ -8,10 +8,13 @@ use crate::{Instant, Outbox};
 ///
 /// Call it in this order, as often as you like; a machine stays correct in any other order too:
 ///
-/// 1. bytes came in: call [`next`](Self::next) until it gives no more events, keep what it left of the input;
+/// 1. bytes came in: call [`next`](Self::next) until it gives no more events, keep what it left of
+///    the input;
 /// 2. carry out what was decided with [`handle_command`](Self::handle_command);
-/// 3. write what [`outbox`](Self::outbox) holds and report it with [`handle_written`](Self::handle_written);
-/// 4. at [`poll_timeout`](Self::poll_timeout) call [`handle_timeout`](Self::handle_timeout), then go to 1 with no new bytes;
+/// 3. write what [`outbox`](Self::outbox) holds and report it with
+///    [`handle_written`](Self::handle_written);
+/// 4. at [`poll_timeout`](Self::poll_timeout) call [`handle_timeout`](Self::handle_timeout), then
+///    go to 1 with no new bytes;
 /// 5. once [`is_finished`](Self::is_finished), close the stream.
 ///
 /// Nothing returns an error: what ends a connection is an event that says whose fault it was.
@@ -23,7 +26,8 @@ pub trait Machine {
 
     /// Takes at most one packet's worth of news off the front of `input`.
     ///
-    /// A command may free capacity, so offer what was left again after commands, not only after a read.
+    /// A command may free capacity, so offer what was left again after commands, not only after a
+    /// read.
     fn next<'i: 'e, 'e>(
         &mut self, now: Instant, input: &mut &'i [u8], scratch: &'e mut Scratch,
     ) -> Next<Self::Event<'e>>;
@@ -49,7 +53,8 @@ pub trait Machine {
     /// The bytes to write.
     fn outbox(&mut self) -> &mut Outbox;
 
-    /// Whether the stream should be closed now: all is said and written, or nobody is left to write to.
+    /// Whether the stream should be closed now: all is said and written, or nobody is left to write
+    /// to.
     fn is_finished(&self) -> bool;
 }
 

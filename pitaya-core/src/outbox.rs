@@ -65,8 +65,8 @@ impl Outbox {
         *self = Self::default();
     }
 
-    /// Moves everything of `other` behind what waits here; of a packet that was partly written all of
-    /// it, as the stream it was written to is gone.
+    /// Moves everything of `other` behind what waits here; of a packet that was partly written all
+    /// of it, as the stream it was written to is gone.
     pub fn append_all(&mut self, mut other: Self) {
         self.bytes.extend_from_slice(&other.bytes[other.start..]);
         self.packets.append(&mut other.packets);

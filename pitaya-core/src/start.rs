@@ -5,7 +5,8 @@ use std::panic::Location;
 
 /// Why a server does not start, and what to do about it.
 ///
-/// Its `Debug` is its text too, so that `fn main() -> Result<(), StartError>` prints what a person needs.
+/// Its `Debug` is its text too, so that `fn main() -> Result<(), StartError>` prints what a person
+/// needs.
 #[derive(Clone, Eq, PartialEq, thiserror::Error)]
 pub enum StartError {
     /// A route whose name cannot be one.

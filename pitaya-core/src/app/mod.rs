@@ -31,7 +31,9 @@ use pitaya_proto::error::Error;
 /// #[derive(Serialize)]
 /// struct Doubled { n: i64 }
 ///
-/// async fn double(State(offset): State<i64>, Payload(double): Payload<Double>) -> Result<Doubled, Error> {
+/// async fn double(
+///     State(offset): State<i64>, Payload(double): Payload<Double>,
+/// ) -> Result<Doubled, Error> {
 ///     Ok(Doubled { n: double.n * 2 + offset })
 /// }
 ///
@@ -61,12 +63,14 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
 }
 
 impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
-    /// An application without routes that speaks `C`, such as `App::<_, Protobuf>::with_codec(state)`.
+    /// An application without routes that speaks `C`, such as
+    /// `App::<_, Protobuf>::with_codec(state)`.
     pub fn with_codec(state: S) -> Self {
         Self { state, routes: Routes::with_codec(), hooks: Hooks::default() }
     }
 
-    /// Adds a route that is answered: `handler` gives `Result<T, Error>`. A name has two parts, `service.method`.
+    /// Adds a route that is answered: `handler` gives `Result<T, Error>`. A name has two parts,
+    /// `service.method`.
     #[must_use]
     #[track_caller]
     pub fn route<Args, H>(self, route: &str, handler: H) -> Self
@@ -242,7 +246,8 @@ impl Handlers {
     ///
     /// # Errors
     ///
-    /// The reply, if it is known without the handler: an argument does not decode, or making one panicked.
+    /// The reply, if it is known without the handler: an argument does not decode, or making one
+    /// panicked.
     pub fn invoke(&self, call: &Call<'_>, scope: &Scope<'_>) -> Result<Running, Reply> {
         let invoke = &self.invokes[call.route.0];
         catch_unwind(AssertUnwindSafe(|| invoke(call, scope))).unwrap_or_else(|panic| {

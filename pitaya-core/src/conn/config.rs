@@ -52,7 +52,8 @@ impl ConnConfig {
         self
     }
 
-    /// Adds a validator; they run in the order of their addition and the first error refuses the client.
+    /// Adds a validator; they run in the order of their addition and the first error refuses the
+    /// client.
     #[must_use]
     pub fn validator(
         mut self, name: impl Into<String>,
