@@ -224,12 +224,8 @@ impl Node {
     /// The session `lost` goes on with the connection of `fresh`, which ends without a word: answer
     /// its calls before. Whether both were open. That they are one client is yours to know.
     pub fn attach(&mut self, now: Instant, lost: SessionId, fresh: SessionId) -> bool {
-        let (Some(old), Some(new)) = (self.open_at(lost), self.open_at(fresh)) else {
-            return false;
-        };
-        if old == new {
-            return false;
-        }
+        let conns = self.open_at(lost).zip(self.open_at(fresh));
+        let Some((old, new)) = conns.filter(|(old, new)| old != new) else { return false };
         let left = self.clients.remove(&old).expect("it is open");
         let client = self.clients.get_mut(&new).expect("it is open, and another");
         let newcomer = std::mem::replace(&mut client.player, left.player);

@@ -261,13 +261,6 @@ impl<W> ClientConn<W> {
         self.close(reason);
         self.line.outbox.clear();
     }
-
-    fn expire(&mut self, now: Instant) {
-        while let Some(waiter) = self.calls.expire(now) {
-            self.config.counters.add(Counter::RequestsExpired);
-            self.failed.push_back((waiter, error::CLIENT_REQUEST_TIMEOUT.into()));
-        }
-    }
 }
 
 impl<W> Machine for ClientConn<W> {
@@ -331,7 +324,10 @@ impl<W> Machine for ClientConn<W> {
     }
 
     fn handle_timeout(&mut self, now: Instant, _scratch: &mut Scratch) {
-        self.expire(now);
+        while let Some(waiter) = self.calls.expire(now) {
+            self.config.counters.add(Counter::RequestsExpired);
+            self.failed.push_back((waiter, error::CLIENT_REQUEST_TIMEOUT.into()));
+        }
         if let Some(reason) = self.line.handle_timeout(now, &self.config.limits) {
             self.lose(reason);
         }
