@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pitaya_proto::limits as wire;
 use pitaya_proto::packet::BODY_BYTES_MAX;
 
 use crate::Counter;
@@ -74,11 +75,11 @@ limits! {
     /// Connections that are not yet ready to work; beyond it nothing is accepted.
     handshaking_max: usize = 1024, "connections", ConnectionsRefused;
     /// Keys in all objects of a handshake together.
-    handshake_keys_max: usize = 64, "keys", HandshakesRefused;
+    handshake_keys_max: usize = wire::HANDSHAKE_KEYS_MAX, "keys", HandshakesRefused;
     /// Nesting of a handshake's JSON.
-    handshake_depth_max: usize = 64, "levels", HandshakesRefused;
+    handshake_depth_max: usize = wire::HANDSHAKE_DEPTH_MAX, "levels", HandshakesRefused;
     /// Body of any packet before the handshake is done.
-    handshake_bytes_max: usize = 4 << 10, "bytes", ConnectionsFaulty;
+    handshake_bytes_max: usize = wire::HANDSHAKE_BYTES_MAX, "bytes", ConnectionsFaulty;
     /// How long a client may take to send the handshake, and again to acknowledge the answer.
     handshake_timeout: Duration = Duration::from_secs(5), "seconds", HandshakesExpired;
     /// Between two heartbeats, in whole seconds, at least one; a client silent for two and a half
@@ -87,7 +88,7 @@ limits! {
     /// Requests of one client that wait for their reply.
     in_flight_max: usize = 64, "requests", RequestsRefused;
     /// Body of a message after inflating.
-    inflated_bytes_max: usize = 64 << 10, "bytes", BodiesTooLarge;
+    inflated_bytes_max: usize = wire::INFLATED_BYTES_MAX, "bytes", BodiesTooLarge;
     /// How long a closed connection may take to notice, so that the last packet is not lost with
     /// it.
     linger_timeout: Duration = Duration::from_secs(1), "seconds", ConnectionsClosed;
@@ -97,7 +98,7 @@ limits! {
     /// Packets waiting to be written to one client.
     outbound_packets_max: usize = 256, "packets", PushesRefused;
     /// Body of a packet once the handshake is done; the wire carries at most 2^24-1.
-    packet_bytes_max: usize = 64 << 10, "bytes", ConnectionsFaulty;
+    packet_bytes_max: usize = wire::PACKET_BODY_BYTES_MAX, "bytes", ConnectionsFaulty;
     /// How long a packet that began may take to finish.
     packet_timeout: Duration = Duration::from_secs(10), "seconds", PacketsUnfinished;
     /// A poll of a handler that takes longer is counted and logged.
