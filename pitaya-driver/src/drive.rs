@@ -80,7 +80,9 @@ where
         if self.engine.machine.poll_timeout().is_some_and(|deadline| deadline <= now) {
             self.engine.machine.handle_timeout(now, &mut buffers.scratch);
         }
-        let mut turn = Turn { now, cx, scratch: &mut buffers.scratch, left: self.turn_events_max };
+        let (events_left, bytes_left) = (self.turn_events_max, TURN_BYTES_MAX);
+        let scratch = &mut buffers.scratch;
+        let mut turn = Turn { now, cx, scratch, events_left, bytes_left };
         self.engine.serve.poll_commands(now, turn.cx, &mut self.engine.commands);
         loop {
             if self.mailbox.poll(turn.cx, &mut self.engine.commands).is_ready() {
@@ -91,7 +93,7 @@ where
             let wants_bytes = self.offer_held(&mut turn);
             let wrote = self.socket.write(&mut turn, &mut self.engine.machine);
             let read = wants_bytes && self.read(&mut turn, &mut buffers.read);
-            if turn.left == 0 {
+            if turn.is_over() {
                 self.counters.add(Counter::TurnsCut);
                 turn.cx.waker().wake_by_ref();
                 break;
@@ -133,10 +135,11 @@ where
 
     /// Closes what is finished and waits for what is not.
     fn rest(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
-        if self.engine.machine.is_finished() && self.socket.poll_close(now, cx, self.linger_timeout)
-        {
+        if self.engine.machine.is_finished() {
             self.held = Vec::new();
-            if self.engine.serve.is_done() && self.engine.machine.poll_timeout().is_none() {
+            let closed = self.socket.poll_close(now, cx, self.linger_timeout);
+            let done = self.engine.serve.is_done() && self.engine.machine.poll_timeout().is_none();
+            if closed && done {
                 return Poll::Ready(());
             }
         }
@@ -174,7 +177,15 @@ struct Turn<'t, 'c> {
     cx: &'t mut Context<'c>,
     scratch: &'t mut Scratch,
     /// Events that may still be handled in this turn.
-    left: usize,
+    events_left: usize,
+    /// Bytes that may still be read in this turn: not all of them make events.
+    bytes_left: usize,
+}
+
+impl Turn<'_, '_> {
+    fn is_over(&self) -> bool {
+        self.events_left == 0 || self.bytes_left == 0
+    }
 }
 
 /// The machine and who serves it.
@@ -188,7 +199,7 @@ struct Engine<M: Machine, S> {
 impl<M: Machine, S: Serve<M>> Engine<M, S> {
     /// Gives the machine `input` as far as it takes it; whether it wants more.
     fn pump(&mut self, turn: &mut Turn<'_, '_>, input: &mut &[u8]) -> bool {
-        while turn.left > 0 {
+        while turn.events_left > 0 {
             match self.machine.next(turn.now, input, turn.scratch) {
                 Next::Event(event) => {
                     self.serve.handle_event(turn.now, turn.cx, event, &mut self.commands);
@@ -196,7 +207,7 @@ impl<M: Machine, S: Serve<M>> Engine<M, S> {
                 Next::NeedBytes => return true,
                 Next::Paused => return false,
             }
-            turn.left -= 1;
+            turn.events_left -= 1;
             self.apply(turn);
         }
         false
@@ -227,6 +238,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin, T: Transport> Socket<I, T> {
         &'b mut self, turn: &mut Turn<'_, '_>, buffer: &'b mut [u8], machine: &mut M, held: usize,
     ) -> Poll<&'b [u8]> {
         let Some(io) = self.io.as_mut().filter(|_| !self.ended) else { return Poll::Pending };
+        let buffer = &mut buffer[..turn.bytes_left];
         let read = match Pin::new(io).poll_read(turn.cx, buffer) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(read) => read,
@@ -237,10 +249,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin, T: Transport> Socket<I, T> {
                 machine.handle_eof(turn.now, held);
                 return Poll::Ready(&[]);
             }
-            Ok(count) => match self.transport.decode(&buffer[..count]) {
-                Ok(input) => return Poll::Ready(input),
-                Err(failure) => failure,
-            },
+            Ok(count) => {
+                turn.bytes_left -= count;
+                match self.transport.decode(&buffer[..count]) {
+                    Ok(input) => return Poll::Ready(input),
+                    Err(failure) => failure,
+                }
+            }
             Err(failure) => failure,
         };
         self.ended = true;
@@ -277,7 +292,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin, T: Transport> Socket<I, T> {
 
     /// Closes for writing, lets the peer notice, then closes for good. Whether it is closed.
     ///
-    /// A socket that is closed while bytes of the peer are unread loses what was written last.
+    /// A socket that is closed while bytes of the peer are unread loses what was written last, so
+    /// turns go on to read until the peer ends too.
     fn poll_close(&mut self, now: Instant, cx: &mut Context<'_>, linger_timeout: Duration) -> bool {
         let Some(io) = &mut self.io else { return true };
         if Pin::new(&mut *io).poll_close(cx).is_pending() && self.lingers_until.is_none() {
@@ -285,15 +301,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin, T: Transport> Socket<I, T> {
             return false;
         }
         let until = *self.lingers_until.get_or_insert(now + linger_timeout);
-        let mut ended = self.ended || until <= now;
-        let mut unread = [0; LINGER_BYTES];
-        for _ in 0..LINGER_READS_MAX {
-            ended = ended
-                || match Pin::new(&mut *io).poll_read(cx, &mut unread) {
-                    Poll::Pending => break,
-                    Poll::Ready(read) => read.unwrap_or(0) == 0,
-                };
-        }
+        let ended = self.ended || until <= now;
         if ended {
             (self.io, self.lingers_until) = (None, None);
         }
@@ -309,7 +317,7 @@ struct Buffers {
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { read: vec![0; READ_BYTES], scratch: Scratch::new() }
+        Self { read: vec![0; TURN_BYTES_MAX], scratch: Scratch::new() }
     }
 }
 
@@ -317,8 +325,5 @@ thread_local! {
     static BUFFERS: Cell<Option<Box<Buffers>>> = const { Cell::new(None) };
 }
 
-/// One read takes at most this much, from however many packets.
-const READ_BYTES: usize = 64 << 10;
-/// What a closed peer still sends is thrown away in pieces of this size, so many at a time.
-const LINGER_BYTES: usize = 1024;
-const LINGER_READS_MAX: usize = 64;
+/// Bytes read for one connection before others get a turn, in however many packets.
+const TURN_BYTES_MAX: usize = 64 << 10;

@@ -275,6 +275,7 @@ impl<W> Machine for ClientConn<W> {
                 return Next::Event(event);
             }
             if self.line.closed.is_some() {
+                *input = &[];
                 return Next::NeedBytes;
             }
             let before = input.len();

@@ -75,7 +75,11 @@ impl ServerConn {
     pub fn next<'i>(&mut self, now: Instant, input: &mut &'i [u8]) -> Next<ConnEvent<'i>> {
         loop {
             if self.line.closed.is_some() {
-                let Some(reason) = self.line.poll_closed() else { return Next::NeedBytes };
+                let Some(reason) = self.line.poll_closed() else {
+                    // Nobody takes it any more, so nobody should keep it.
+                    *input = &[];
+                    return Next::NeedBytes;
+                };
                 return Next::Event(match self.detached_until {
                     Some(_) => ConnEvent::Detached(reason),
                     None => ConnEvent::Closed(reason),
