@@ -95,7 +95,15 @@ fn wake(waker: Option<Waker>) {
 #[derive(Debug)]
 pub struct Alarm {
     timers: Arc<Timers>,
-    set: Option<(Instant, WheelKey)>,
+    set: Option<Set>,
+}
+
+#[derive(Debug)]
+struct Set {
+    at: Instant,
+    key: WheelKey,
+    /// A future may move to another task, which is the one to be woken then.
+    task: Waker,
 }
 
 impl Alarm {
@@ -109,17 +117,20 @@ impl Alarm {
     /// An alarm that is set and not later is kept: the task looks again when it goes off, which is
     /// cheaper than to move it with every packet.
     pub fn set(&mut self, cx: &Context<'_>, now: Instant, deadline: Instant) {
-        if self.set.as_ref().is_some_and(|(at, _)| now < *at && *at <= deadline) {
+        let serves =
+            |set: &Set| now < set.at && set.at <= deadline && set.task.will_wake(cx.waker());
+        if self.set.as_ref().is_some_and(serves) {
             return;
         }
         self.clear();
-        self.set = Some((deadline, self.timers.set(deadline, cx.waker())));
+        let key = self.timers.set(deadline, cx.waker());
+        self.set = Some(Set { at: deadline, key, task: cx.waker().clone() });
     }
 
     /// Forgets the deadline.
     pub fn clear(&mut self) {
-        if let Some((_, key)) = self.set.take() {
-            self.timers.cancel(key);
+        if let Some(set) = self.set.take() {
+            self.timers.cancel(set.key);
         }
     }
 }
