@@ -22,7 +22,7 @@ use std::cell::RefCell;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{self, Poll};
 
 use async_io::Async;
@@ -59,7 +59,7 @@ pub type ServerHandle = pitaya_driver::ServerHandle<Smol>;
 ///
 /// Either one that [`Server::run`] runs on its thread, or smol's global one.
 #[derive(Clone, Debug)]
-pub struct Smol(Option<Arc<Executor<'static>>>);
+pub struct Smol(Option<Weak<Executor<'static>>>);
 
 thread_local! {
     /// The executor of [`Server::run`], while it runs.
@@ -80,8 +80,10 @@ impl Runtime for Smol {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        match &self.0 {
-            Some(executor) => executor.spawn(task).detach(),
+        match self.0.as_ref().map(Weak::upgrade) {
+            Some(Some(executor)) => executor.spawn(task).detach(),
+            // `block_on` has ended, and with it all that ran on it.
+            Some(None) => {}
             None => smol::spawn(task).detach(),
         }
     }
@@ -110,7 +112,7 @@ impl Runtime for Smol {
 
 impl Native for Smol {
     fn current() -> io::Result<Self> {
-        Ok(Self(CURRENT.with_borrow(Clone::clone)))
+        Ok(Self(CURRENT.with_borrow(|executor| executor.as_ref().map(Arc::downgrade))))
     }
 
     fn block_on<T>(main: impl Future<Output = T>) -> io::Result<T> {
@@ -162,4 +164,27 @@ impl Timer for Alarm {
 fn start() -> std::time::Instant {
     static START: OnceLock<std::time::Instant> = OnceLock::new();
     *START.get_or_init(std::time::Instant::now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_still_runs_when_block_on_ends_is_dropped() {
+        let held = Arc::new(());
+        let (kept, late) = (Arc::clone(&held), Arc::clone(&held));
+        let runtime = block_on(async move {
+            let runtime = Smol::current().unwrap();
+            let own = runtime.clone();
+            runtime.spawn(async move {
+                let _held = (kept, own);
+                std::future::pending().await
+            });
+            runtime
+        });
+        assert_eq!(Arc::strong_count(&held), 2, "one is in `late`");
+        runtime.unwrap().spawn(async move { drop(late) });
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
 }
