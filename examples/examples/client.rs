@@ -1,5 +1,7 @@
 //! Calls `hello`: prints its reply and what it pushes.
 
+use std::process::ExitCode;
+
 #[cfg(not(feature = "tokio"))]
 use pitaya_smol as pitaya;
 #[cfg(feature = "tokio")]
@@ -37,9 +39,14 @@ async fn visit(address: &str, name: String) -> Result<(), Box<dyn std::error::Er
     Ok(())
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_else(|| "ada".to_owned());
     let address = arguments.next().unwrap_or_else(|| "127.0.0.1:3250".to_owned());
-    pitaya::block_on(visit(&address, name))?
+    match pitaya::block_on(visit(&address, name)) {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(why)) => eprintln!("{why}"),
+        Err(why) => eprintln!("{why}"),
+    }
+    ExitCode::FAILURE
 }
