@@ -1,5 +1,6 @@
 //! What an application wants to be asked and told about its sessions.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use pitaya_proto::error::Error;
@@ -30,9 +31,14 @@ impl Hooks {
         Ok(())
     }
 
-    /// Tells every close hook; the futures are theirs, to be run one after another.
+    /// Tells every close hook; the futures are theirs, to be run one after another. A hook that
+    /// panics is passed over.
     pub fn closed(&self, session: &SessionHandle, reason: &CloseReason) -> Vec<HostFuture<()>> {
-        self.close.iter().map(|hook| hook(session.clone(), reason.clone())).collect()
+        let tell = |hook: &OnClose| {
+            let told = catch_unwind(AssertUnwindSafe(|| hook(session.clone(), reason.clone())));
+            told.inspect_err(|_| tracing::error!("a close hook panicked")).ok()
+        };
+        self.close.iter().filter_map(|hook| tell(hook)).collect()
     }
 }
 

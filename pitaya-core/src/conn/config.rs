@@ -1,6 +1,7 @@
 //! What all client connections of one server share.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use pitaya_proto::dictionary::Dictionary;
@@ -82,7 +83,8 @@ impl ConnConfig {
         };
         let request = HandshakeRequest::parse(body, &limits).map_err(CloseReason::BadHandshake)?;
         for (name, validator) in &self.validators {
-            validator(&request).map_err(|why| {
+            let judged = catch_unwind(AssertUnwindSafe(|| validator(&request)));
+            judged.unwrap_or_else(|_| Err("it panicked".to_owned())).map_err(|why| {
                 CloseReason::HandshakeRefused(format!("failed to run '{name}' validator: {why}"))
             })?;
         }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -42,15 +42,17 @@ pub(super) async fn bind<R: Runtime>(
 }
 
 /// Accepts until the server stops.
-pub(super) async fn accept_all<R: Runtime>(shared: Arc<Shared<R>>, listener: R::Listener) {
-    while let Some(accepted) = accept(&shared, &listener).await {
+pub(super) async fn accept_all<R: Runtime>(shared: &Arc<Shared<R>>, listener: R::Listener) {
+    while let Some(accepted) = accept(shared, &listener).await {
         match accepted {
-            Ok((stream, remote)) => start(&shared, stream, remote),
+            Ok((stream, remote)) => start(shared, stream, remote),
             Err(error) => {
                 // Most often the process has no descriptor left; trying at once again would only
                 // spin.
                 tracing::warn!(%error, "a connection could not be accepted");
-                Sleep::lasting(&shared.timers, shared.runtime.clone(), ACCEPT_PAUSE).await;
+                let runtime = shared.runtime.clone();
+                let pause = Sleep::lasting(&shared.timers, runtime, ACCEPT_PAUSE);
+                shared.unless_stopped(pause).await;
             }
         }
     }
@@ -61,14 +63,7 @@ async fn accept<R: Runtime>(
     shared: &Shared<R>, listener: &R::Listener,
 ) -> Option<io::Result<(R::Stream, SocketAddr)>> {
     poll_fn(|cx| shared.poll_room(cx)).await;
-    let mut accept = pin!(listener.accept());
-    poll_fn(|cx| {
-        if shared.poll_stops(cx).is_ready() {
-            return Poll::Ready(None);
-        }
-        accept.as_mut().poll(cx).map(Some)
-    })
-    .await
+    shared.unless_stopped(listener.accept()).await
 }
 
 fn start<R: Runtime>(shared: &Arc<Shared<R>>, stream: R::Stream, remote: SocketAddr) {
@@ -77,14 +72,31 @@ fn start<R: Runtime>(shared: &Arc<Shared<R>>, stream: R::Stream, remote: SocketA
     let mailbox = Arc::clone(&place.mailbox);
     let routes = Arc::clone(shared.handlers.routes());
     let player = Player::new(Arc::clone(config), routes, shared.runtime.now());
-    shared.runtime.spawn(Drive::new(
+    let drive = Drive::new(
         shared.runtime.clone(),
         &shared.timers,
         (stream, Plain),
         (player, ServePlayer::new(place, remote)),
         mailbox,
         (config.limits(), config.counters()),
-    ));
+    );
+    shared.runtime.spawn(alone(drive));
+}
+
+/// Drives a connection. A panic in it costs no other: some executors would end with it.
+async fn alone(drive: impl Future<Output = ()>) {
+    let mut drive = Box::pin(drive);
+    let panicked = poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| drive.as_mut().poll(cx)));
+        polled.map_or(Poll::Ready(true), |polled| polled.map(|()| false))
+    })
+    .await;
+    if panicked {
+        tracing::error!("the task of a connection panicked; it is closed");
+    }
+    if catch_unwind(AssertUnwindSafe(|| drop(drive))).is_err() {
+        tracing::error!("what a handler held panicked as it was dropped");
+    }
 }
 
 fn parse(address: &str) -> io::Result<(&str, u16)> {

@@ -20,9 +20,12 @@ impl<R: Runtime> Host for SessionHost<R> {
     fn bind(&self, session: SessionHandle, uid: &str) -> HostFuture<Result<Arc<str>, Error>> {
         let shared = Arc::clone(&self.shared);
         let begun = shared.sessions().begin_bind(session.id(), uid);
+        // Made before the future, which may be dropped before it is polled.
+        let begun = begun
+            .map(|binding| PendingBind { binding: Some(binding), shared: Arc::clone(&shared) });
         Box::pin(async move {
             let bound = match begun {
-                Ok(binding) => finish_bind(&shared, &session, binding).await,
+                Ok(pending) => finish_bind(&shared, &session, pending).await,
                 Err(error) => Err(error),
             };
             if bound.is_err() {
@@ -68,10 +71,9 @@ impl<R> SessionHost<R> {
 }
 
 async fn finish_bind<R: Runtime>(
-    shared: &Arc<Shared<R>>, session: &SessionHandle, binding: Binding,
+    shared: &Arc<Shared<R>>, session: &SessionHandle, mut pending: PendingBind<R>,
 ) -> Result<Arc<str>, Error> {
-    let uid = Arc::clone(binding.uid());
-    let mut pending = PendingBind { binding: Some(binding), shared: Arc::clone(shared) };
+    let uid = Arc::clone(pending.binding.as_ref().expect("taken only below").uid());
     shared.handlers.hooks().bind(session, &uid).await?;
     let binding = pending.binding.take().expect("taken only here");
     let replaced = shared.sessions().finish_bind(binding)?;

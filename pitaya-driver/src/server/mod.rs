@@ -125,9 +125,7 @@ impl<R: Runtime> Server<R> {
             config = config.validator(name, validator);
         }
         let shared = Shared::new(runtime, Arc::new(config), handlers);
-        for listener in listeners {
-            shared.runtime.spawn(accept::accept_all(Arc::clone(&shared), listener));
-        }
+        listeners.into_iter().for_each(|listener| shared.accept(listener));
         tracing::info!(kind = self.kind, ?addresses, "ready");
         self.on_ready.into_iter().for_each(|ready| ready(&addresses));
         Ok(ServerHandle { addresses, shared })

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -84,10 +85,22 @@ impl<R: Runtime> ServePlayer<R> {
 
     fn poll_closing(&mut self, cx: &mut Context<'_>) {
         while let Some(hook) = self.closing.front_mut() {
-            if hook.as_mut().poll(cx).is_pending() {
-                break;
+            match catch_unwind(AssertUnwindSafe(|| hook.as_mut().poll(cx))) {
+                Ok(Poll::Pending) => break,
+                Ok(Poll::Ready(())) => {}
+                Err(_) => tracing::error!("a close hook panicked"),
             }
             self.closing.pop_front();
+        }
+    }
+}
+
+impl<R: Runtime> Drop for ServePlayer<R> {
+    /// A connection that is cut off, or whose task panicked, leaves no session behind.
+    fn drop(&mut self) {
+        let (session, shared) = (&self.session, &self.place.shared);
+        if session.as_ref().is_some_and(|session| shared.sessions().close(session.id())) {
+            shared.config.counters().add(Counter::SessionsClosed);
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What all connections of one server share.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -11,6 +13,7 @@ use pitaya_proto::error;
 
 use crate::mailbox::Mailbox;
 use crate::runtime::Runtime;
+use crate::server::accept::accept_all;
 use crate::timers::{Sleep, Timers};
 
 /// The server itself. Calls to local routes do not lock anything of it.
@@ -24,6 +27,7 @@ pub(super) struct Shared<R> {
     open: Mutex<BTreeMap<u64, Address>>,
     opened: AtomicU64,
     handshaking: AtomicUsize,
+    acceptors: AtomicUsize,
     stops: AtomicBool,
     /// Tasks that wait for room, or for the end.
     waiting: Mutex<Vec<Waker>>,
@@ -45,6 +49,7 @@ impl<R: Runtime> Shared<R> {
             open: Mutex::default(),
             opened: AtomicU64::new(0),
             handshaking: AtomicUsize::new(0),
+            acceptors: AtomicUsize::new(0),
             stops: AtomicBool::new(false),
             waiting: Mutex::default(),
         })
@@ -83,8 +88,26 @@ impl<R: Runtime> Shared<R> {
         })
     }
 
-    pub(super) fn poll_stops(&self, cx: &Context<'_>) -> Poll<()> {
-        self.poll_until(cx, || self.stops())
+    /// What `work` gives; nothing if the server stops first.
+    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        poll_fn(|cx| match self.poll_until(cx, || self.stops()) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => work.as_mut().poll(cx).map(Some),
+        })
+        .await
+    }
+
+    /// Accepts connections until the server stops.
+    pub(super) fn accept(self: &Arc<Self>, listener: R::Listener) {
+        self.acceptors.fetch_add(1, Ordering::Relaxed);
+        let shared = Arc::clone(self);
+        self.runtime.spawn(async move {
+            accept_all(&shared, listener).await;
+            // Only now is the address free.
+            shared.acceptors.fetch_sub(1, Ordering::Relaxed);
+            shared.wake_all();
+        });
     }
 
     pub(super) fn kick(&self, uid: &str, reason: &str) -> Result<(), Error> {
@@ -111,14 +134,16 @@ impl<R: Runtime> Shared<R> {
         lock(&self.open).values().for_each(|mailbox| mailbox.cut());
     }
 
-    /// Waits until no connection is open; `false` if the time ran out first.
+    /// Waits until nobody accepts and no connection is open; `false` if the time ran out first.
     pub(super) async fn wait_until_empty(&self, timeout: &mut Sleep<R>) -> bool {
-        std::future::poll_fn(|cx| {
-            let empty = self.poll_until(cx, || self.connections() == 0);
+        poll_fn(|cx| {
+            let empty = self.poll_until(cx, || {
+                self.acceptors.load(Ordering::Relaxed) == 0 && self.connections() == 0
+            });
             if empty.is_ready() {
                 return Poll::Ready(true);
             }
-            std::pin::Pin::new(&mut *timeout).poll(cx).map(|()| false)
+            Pin::new(&mut *timeout).poll(cx).map(|()| false)
         })
         .await
     }
@@ -170,6 +195,7 @@ impl<R: Runtime> Place<R> {
 impl<R: Runtime> Drop for Place<R> {
     fn drop(&mut self) {
         self.end_handshake();
+        self.mailbox.close();
         self.shared.config.counters().add(Counter::ConnectionsClosed);
         let mut open = lock(&self.shared.open);
         open.remove(&self.id);
