@@ -39,9 +39,8 @@ fn lists(page: &str, section: &str, expected: Vec<String>) {
     let rows: Vec<_> = section.lines().filter(|line| line.starts_with("| `")).collect();
     let wrong = |at: usize| {
         let (row, expected) = (rows.get(at), expected.get(at));
-        let fits = row.zip(expected).is_some_and(|(row, begin)| {
-            row.strip_prefix(&**begin).is_some_and(|meaning| meaning.trim_matches([' ', '|']) != "")
-        });
+        let meaning = row.zip(expected).and_then(|(row, begin)| row.strip_prefix(&**begin));
+        let fits = meaning.is_some_and(|meaning| !meaning.trim_matches([' ', '|']).is_empty());
         (!fits).then(|| format!("{page} says {row:?}\n  where the code says {expected:?}"))
     };
     let wrong: Vec<_> = (0..rows.len().max(expected.len())).filter_map(wrong).take(1).collect();
