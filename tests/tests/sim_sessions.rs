@@ -1,13 +1,16 @@
-//! Sessions in the simulator: what hooks, logins and ends promise in whatever order things happen.
+//! Sessions in the simulator: what hooks, logins and pushes promise in whatever order things happen.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pitaya_core::App;
+use futures_lite::future::or;
+use pitaya_core::{App, Counter, Ctx, Error, Limits, Payload, Rng, Session, SessionId, State};
 use pitaya_driver::{Runtime as _, Server, ServerHandle};
-use pitaya_tests::raw::RawClient;
-use pitaya_tests::sim::{self, Sim, SimStream};
+use pitaya_tests::raw::{RawClient, Received, notify, request};
+use pitaya_tests::sim::{self, Sim, SimStream, Wire};
 
 #[test]
 fn a_connection_is_gone_once_its_close_hooks_are_done() {
@@ -31,6 +34,273 @@ fn a_connection_is_gone_once_its_close_hooks_are_done() {
     }
 }
 
+#[test]
+fn a_newer_login_stays_and_the_older_one_is_kicked() {
+    for seed in sim::seeds(50) {
+        sim::run(seed, |sim| async move {
+            let hall = Hall::new(&sim);
+            let server = start(&sim, Server::new("gate", app(&hall))).await;
+            let mut older = connect(&sim, &server, "older").await;
+            let mut newer = connect(&sim, &server, "newer").await;
+            assert_eq!(ask_to_bind(&mut older, "ann").await, Some(reply("null")));
+            assert_eq!(ask_to_bind(&mut newer, "ann").await, Some(reply("null")));
+            let kick = Received::Kick("replaced by a newer login".to_owned());
+            assert_eq!(older.rest().await.unwrap(), [kick]);
+            assert_eq!(newer.request(2, "hall.whoami", "").await.unwrap().unwrap(), {
+                Received::Reply(2, "\"ann\"".to_owned())
+            });
+            assert_eq!(server.sessions(), 1);
+            assert_eq!(hall.closings(), ["replaced by a newer login"]);
+            assert_eq!(server.counters().count(Counter::KicksSent), 1);
+        });
+    }
+}
+
+#[test]
+fn pushes_that_overflow_close_the_client_that_does_not_read_and_no_other() {
+    for seed in sim::seeds(20) {
+        sim::run(seed, |sim| async move {
+            let hall = Hall::new(&sim);
+            let limits = Limits::default().outbound_packets_max(16);
+            let server = start(&sim, Server::new("gate", app(&hall)).limits(limits)).await;
+            let mut honest = connect(&sim, &server, "honest").await;
+            let wire = Wire::default().window_bytes(200);
+            let slow = sim.dial(server.addresses()[0], wire).await.unwrap();
+            let mut slow = RawClient::new(slow);
+            slow.open("slow").await.unwrap();
+            for client in [&mut honest, &mut slow] {
+                client.send(&notify("hall.listen", "100")).await.unwrap();
+            }
+            for tick in 0..100 {
+                let push = Received::Push("onTick".to_owned(), tick.to_string());
+                assert_eq!(honest.next().await.unwrap(), Some(push));
+            }
+            sim.sleep(Duration::from_secs(1)).await;
+            assert_eq!(hall.closings(), ["the client reads too slowly for what is pushed to it"]);
+            assert_eq!(server.counters().count(Counter::ConnectionsSlow), 1);
+            let pong = honest.request(1, "hall.whoami", "").await.unwrap();
+            assert_eq!(pong, Some(reply("null")));
+        });
+    }
+}
+
+#[test]
+fn whoever_binds_and_leaves_in_whatever_order_hooks_and_logins_stay_right() {
+    let mut seen = BTreeMap::new();
+    for seed in sim::seeds(200) {
+        for outcome in sim::run(seed, |sim| crowd(sim, Rng::new(seed))) {
+            *seen.entry(outcome).or_insert(0) += 1;
+        }
+    }
+    println!("{seen:?}");
+    let all = [Outcome::Kicked, Outcome::Left, Outcome::Refused, Outcome::Stayed];
+    assert!(std::env::var("PITAYA_SEED").is_ok() || seen.keys().eq(all.iter()), "{seen:?}");
+}
+
+/// What became of a client that tried to bind.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Outcome {
+    /// A newer login came.
+    Kicked,
+    /// It left, or its connection did.
+    Left,
+    /// A bind hook said no.
+    Refused,
+    /// It stayed until the server kicked it at the end.
+    Stayed,
+}
+
+/// Many clients with few user ids, who come, bind and leave at any time.
+async fn crowd(sim: Sim, mut chance: Rng) -> Vec<Outcome> {
+    let hall = Hall::new(&sim);
+    let limits = Limits::default().heartbeat(Duration::from_secs(3600));
+    let server = start(&sim, Server::new("gate", app(&hall)).limits(limits)).await;
+    let address = server.addresses()[0];
+    let visits: Vec<_> = (0..12)
+        .map(|_| {
+            let (dialler, chance) = (sim.clone(), Rng::new(chance.next_u64()));
+            sim.start(async move {
+                dialler.sleep(Duration::from_millis(Rng::clone(&chance).below(60))).await;
+                let stream = dialler.connect(address).await.unwrap();
+                visit(&dialler, RawClient::new(stream), chance).await
+            })
+        })
+        .collect();
+    sim.sleep(Duration::from_secs(10)).await;
+    hall.judge_logins(&server);
+    let mut outcomes = Vec::new();
+    for visit in visits {
+        outcomes.push(visit.await);
+    }
+    let counters = Arc::clone(server.counters());
+    server.shutdown().await;
+    hall.judge_sessions(counters.count(Counter::SessionsOpened));
+    assert_eq!(counters.count(Counter::SessionsClosed), counters.count(Counter::SessionsOpened));
+    assert_eq!(counters.count(Counter::ShutdownsCut), 0);
+    outcomes
+}
+
+async fn visit(sim: &Sim, mut client: RawClient<SimStream>, mut chance: Rng) -> Outcome {
+    client.open("visitor").await.unwrap();
+    let uid = ["ann", "bob", "eve"][chance.below(3) as usize];
+    client.send(&request(1, "hall.bind", &format!("\"{uid}\""))).await.unwrap();
+    let stays = Duration::from_millis(chance.below(100)) * 1000_u32.pow(chance.below(2) as u32);
+    let leaves = async {
+        sim.sleep(stays.min(Duration::from_secs(20))).await;
+        None
+    };
+    let outcome = or(async { Some(read(&mut client).await) }, leaves).await;
+    match (outcome, chance.below(3)) {
+        (Some(outcome), _) => return outcome,
+        (None, 0) => client.into_stream().reset(),
+        (None, 1) => {
+            client.end().await.unwrap();
+            client.rest().await.unwrap();
+        }
+        (None, _) => drop(client),
+    }
+    Outcome::Left
+}
+
+/// Reads until the client is refused or kicked; one that is bound reads for ever.
+async fn read(client: &mut RawClient<SimStream>) -> Outcome {
+    loop {
+        match client.next().await.unwrap() {
+            Some(Received::Reply(1, _)) => {}
+            Some(Received::Error(1, code)) => {
+                assert_eq!(code, "BANNED");
+                return Outcome::Refused;
+            }
+            Some(Received::Kick(why)) => {
+                assert_eq!(client.rest().await.unwrap(), [], "nothing follows a kick");
+                return if why == "over" { Outcome::Stayed } else { Outcome::Kicked };
+            }
+            other => panic!("not expected: {other:?}"),
+        }
+    }
+}
+
+/// The application and what became of its sessions.
+#[derive(Clone)]
+struct Hall {
+    notes: Arc<Mutex<Vec<(SessionId, Note)>>>,
+    sim: Sim,
+}
+
+#[derive(Debug)]
+enum Note {
+    Bound(String),
+    Closed(String),
+}
+
+impl Hall {
+    fn new(sim: &Sim) -> Self {
+        Self { notes: Arc::default(), sim: sim.clone() }
+    }
+
+    fn note(&self, session: &Session, note: Note) {
+        self.notes.lock().unwrap().push((session.id(), note));
+    }
+
+    fn closings(&self) -> Vec<String> {
+        let notes = self.notes.lock().unwrap();
+        let closing = |(_, note): &(SessionId, Note)| match note {
+            Note::Closed(reason) => Some(reason.clone()),
+            Note::Bound(_) => None,
+        };
+        notes.iter().filter_map(closing).collect()
+    }
+
+    fn closing(&self, session: SessionId) -> Option<String> {
+        let notes = self.notes.lock().unwrap();
+        notes.iter().find_map(|(id, note)| match note {
+            Note::Closed(reason) if *id == session => Some(reason.clone()),
+            Note::Bound(_) | Note::Closed(_) => None,
+        })
+    }
+
+    /// Once it is quiet, a user id belongs to the session that bound it last if that is still here,
+    /// and to nobody otherwise. All who are here are kicked.
+    fn judge_logins(&self, server: &ServerHandle<Sim>) {
+        let mut logins = BTreeMap::new();
+        let bound = |(session, note): &(SessionId, Note)| match note {
+            Note::Bound(uid) => Some((uid.clone(), *session)),
+            Note::Closed(_) => None,
+        };
+        let all: Vec<_> = self.notes.lock().unwrap().iter().filter_map(bound).collect();
+        for (uid, session) in all {
+            if let Some(older) = logins.insert(uid, session) {
+                assert!(self.closing(older).is_some(), "two sessions of one user id live");
+            }
+        }
+        assert!(!logins.contains_key("eve"), "a refused bind has bound");
+        for uid in ["ann", "bob", "eve"] {
+            let closing = logins.get(uid).map(|session| self.closing(*session));
+            assert_ne!(closing, Some(Some(REPLACED.to_owned())), "the newest login of {uid} left");
+            assert_eq!(server.kick(uid, "over").is_ok(), closing == Some(None), "{uid}");
+        }
+    }
+
+    /// Every session that began was closed exactly once, and is not bound after that.
+    fn judge_sessions(&self, opened: u64) {
+        let mut closed = BTreeMap::new();
+        for (session, note) in self.notes.lock().unwrap().iter() {
+            let first = closed.insert(*session, matches!(note, Note::Closed(_)));
+            assert_ne!(first, Some(true), "after its close {session:?} is {note:?}");
+        }
+        assert!(closed.values().all(|closed| *closed));
+        assert_eq!(closed.len() as u64, opened);
+    }
+}
+
+fn app(hall: &Hall) -> App<Hall> {
+    let (asked, told) = (hall.clone(), hall.clone());
+    App::new(hall.clone())
+        .route("hall.bind", bind)
+        .notify("hall.listen", listen)
+        .route("hall.whoami", whoami)
+        .on_bind(move |session, uid| {
+            let sim = asked.sim.clone();
+            async move {
+                sim.sleep(Duration::from_millis(session.id().number() * 7 % 20)).await;
+                if &*uid == "eve" { Err(Error::new("BANNED", "not here")) } else { Ok(()) }
+            }
+        })
+        .on_close(move |session, reason| {
+            told.note(&session, Note::Closed(reason.to_string()));
+            std::future::ready(())
+        })
+}
+
+async fn bind(
+    session: Session, State(hall): State<Hall>, Payload(uid): Payload<String>,
+) -> Result<(), Error> {
+    session.bind(&uid).await?;
+    hall.note(&session, Note::Bound(uid));
+    Ok(())
+}
+
+/// Ticks, some at a time.
+async fn listen(ctx: Ctx, session: Session, Payload(ticks): Payload<u32>) -> Result<(), Error> {
+    for tick in 0..ticks {
+        session.push("onTick", &tick)?;
+        ctx.sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
+}
+
+async fn whoami(session: Session) -> Result<Option<String>, Error> {
+    Ok(session.uid().map(str::to_owned))
+}
+
+async fn ask_to_bind(client: &mut RawClient<SimStream>, uid: &str) -> Option<Received> {
+    client.request(1, "hall.bind", &format!("\"{uid}\"")).await.unwrap()
+}
+
+fn reply(body: &str) -> Received {
+    Received::Reply(1, body.to_owned())
+}
+
 async fn start(sim: &Sim, server: Server<Sim>) -> ServerHandle<Sim> {
     server.tcp("127.0.0.1:0").start_on(sim.clone()).await.unwrap()
 }
@@ -43,3 +313,4 @@ async fn connect(sim: &Sim, server: &ServerHandle<Sim>, name: &str) -> RawClient
 
 /// Longer than any packet takes.
 const SOON: Duration = Duration::from_millis(100);
+const REPLACED: &str = "replaced by a newer login";
