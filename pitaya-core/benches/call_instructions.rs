@@ -20,8 +20,8 @@ use gungraun::{Callgrind, EventKind};
 use pitaya_core::app::{Handlers, Scope};
 use pitaya_core::session::{Host, HostFuture, SessionHandle};
 use pitaya_core::{
-    App, Command, ConnConfig, Error, Event, Instant, Limits, Machine, Next, Payload, Player,
-    SessionTable,
+    App, Command, ConnConfig, Counter, Error, Event, Instant, Limits, Machine, Next, Payload,
+    Player, SessionTable,
 };
 use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::message::{Body, Message, Route};
@@ -141,6 +141,12 @@ impl Host for Nobody {
     fn send(&self, _: Command) -> bool {
         false
     }
+
+    fn is_open(&self) -> bool {
+        false
+    }
+
+    fn count(&self, _: Counter) {}
 
     fn now(&self) -> Instant {
         Instant::ZERO

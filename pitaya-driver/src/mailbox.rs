@@ -81,6 +81,11 @@ impl<C> Mailbox<C> {
         }
     }
 
+    /// Whether commands are taken.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.lock().closed
+    }
+
     /// Takes no more commands.
     pub fn close(&self) {
         self.lock().closed = true;

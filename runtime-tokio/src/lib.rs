@@ -157,7 +157,8 @@ impl Timer for Alarm {
     fn poll_at(&mut self, cx: &mut task::Context<'_>, deadline: Instant) -> Poll<()> {
         let left = deadline.since(self.clock.now());
         if left.is_zero() {
-            // A sleep of tokio that is reset to now ends in a later tick, and so it would each time.
+            // A sleep of tokio that is reset to now ends in a later tick, and so it would each
+            // time.
             return Poll::Ready(());
         }
         self.sleep.as_mut().reset(tokio::time::Instant::now() + left);

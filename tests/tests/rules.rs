@@ -31,7 +31,7 @@ fn a_handler_that_holds_its_executor_is_counted() {
 }
 
 #[test]
-fn a_handler_that_outlives_its_session_can_neither_push_nor_kick_nor_bind() {
+fn a_handler_that_outlives_its_session_can_neither_push_nor_kick_nor_bind_nor_set() {
     let refusals = sim::run(1, |sim| async move {
         let (outcomes, mut refused) = mpsc::unbounded();
         let app = App::new(outcomes).notify("hall.stay", stay);
@@ -43,7 +43,7 @@ fn a_handler_that_outlives_its_session_can_neither_push_nor_kick_nor_bind() {
         drop(client);
         refused.next().await.unwrap()
     });
-    assert_eq!(refusals, ["close closed session"; 3]);
+    assert_eq!(refusals, ["close closed session"; 4]);
 }
 
 async fn spin() -> Result<(), Error> {
@@ -64,7 +64,12 @@ async fn stay(
     ctx: Ctx, session: Session, State(outcomes): State<mpsc::UnboundedSender<Vec<String>>>,
 ) {
     ctx.sleep(Duration::from_secs(10)).await;
-    let tried = [session.push("onLate", &()), session.kick(""), session.bind("ada").await];
+    let tried = [
+        session.push("onLate", &()),
+        session.kick(""),
+        session.bind("ada").await,
+        session.set("late", true),
+    ];
     let refused = tried.into_iter().filter_map(|tried| tried.err().map(|error| error.msg));
     outcomes.unbounded_send(refused.map(Into::into).collect()).unwrap();
 }

@@ -64,6 +64,17 @@ async fn a_route_of_another_kind_is_answered_without_a_cluster<R: Native>() {
     server.shutdown().await;
 }
 
+async fn too_much_session_data_is_refused_and_counted<R: Native>() {
+    let server = start(Server::<R>::new("gate", app()).tcp(ANY)).await;
+    let client = connect::<R>(&server.addresses()[0].to_string()).await;
+    assert_eq!(client.request("hall.keep", &"x".repeat(100)).await, Ok(100));
+    let refused: Result<usize, Error> = client.request("hall.keep", &"x".repeat(17_000)).await;
+    assert!(refused.is_err());
+    assert_eq!(client.request("hall.keep", &"").await, Ok(0));
+    assert_eq!(server.counters().count(Counter::SessionDataRefused), 1);
+    server.shutdown().await;
+}
+
 async fn one_connection_too_many_is_turned_away_and_counted<R: Native>() {
     let limits = Limits::default().connections_max(1);
     let server = start(Server::<R>::new("gate", app()).tcp(ANY).limits(limits)).await;
@@ -152,6 +163,7 @@ on_both_runtimes! {
     every_acceptor_of_a_server_serves
     one_connection_too_many_is_turned_away_and_counted
     the_newest_login_stays_and_the_older_is_kicked
+    too_much_session_data_is_refused_and_counted
     what_is_no_address_is_refused_with_advice
 }
 
@@ -179,6 +191,7 @@ fn app_of(hall: Hall) -> App<Hall> {
     App::new(hall)
         .route("math.double", double)
         .route("math.panic", panics)
+        .route("hall.keep", keep)
         .route("hall.login", login)
 }
 
@@ -189,6 +202,12 @@ async fn double(State(hall): State<Hall>, Payload(n): Payload<i64>) -> Result<i6
 
 async fn panics() -> Result<(), Error> {
     panic!("a secret")
+}
+
+/// Keeps a text with the session and tells how long the kept one is.
+async fn keep(session: Session, Payload(text): Payload<String>) -> Result<usize, Error> {
+    session.set("text", text)?;
+    Ok(session.get::<String>("text").map_or(0, |text| text.len()))
 }
 
 async fn login(session: Session, Payload(uid): Payload<String>) -> Result<(), Error> {

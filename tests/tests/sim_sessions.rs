@@ -1,4 +1,5 @@
-//! Sessions in the simulator: what hooks, logins and pushes promise in whatever order things happen.
+//! Sessions in the simulator: what hooks, logins and pushes promise in whatever order things
+//! happen.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -1,4 +1,5 @@
-//! Shutting down in the simulator: what is in flight is answered, nobody is kicked, time is bounded.
+//! Shutting down in the simulator: what is in flight is answered, nobody is kicked, time is
+//! bounded.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

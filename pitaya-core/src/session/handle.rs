@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::app::codec::{Encode, Json, encode};
-use crate::{CloseReason, Command, Instant, SessionData, SessionId};
+use crate::{CloseReason, Command, Counter, Instant, SessionData, SessionId};
 
 /// What sessions and contexts ask of whoever runs handlers. Drivers implement it, applications do
 /// not.
@@ -23,6 +23,12 @@ pub trait Host: Send + Sync {
     /// Carries a command to the session's connection; `false` if the session is closed. Never
     /// waits.
     fn send(&self, command: Command) -> bool;
+
+    /// Whether the session is open.
+    fn is_open(&self) -> bool;
+
+    /// Counts what happened to the session.
+    fn count(&self, counter: Counter);
 
     /// The time.
     fn now(&self) -> Instant;
@@ -134,9 +140,13 @@ impl<C> Session<C> {
     ///
     /// # Errors
     ///
-    /// A value that is no JSON, or too much data; nothing has changed then.
+    /// A value that is no JSON, too much data, or a closed session; nothing has changed then.
     pub fn set(&self, name: &str, value: impl Serialize) -> Result<(), Error> {
-        self.data().set(name, value, self.0.data_bytes_max)
+        if !self.0.host.is_open() {
+            return Err(error::SESSION_CLOSED.into());
+        }
+        let set = self.data().set(name, value, self.0.data_bytes_max);
+        set.inspect_err(|_| self.0.host.count(Counter::SessionDataRefused))
     }
 
     /// Removes a value. Whether it was there.

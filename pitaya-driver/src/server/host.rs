@@ -48,6 +48,14 @@ impl<R: Runtime> Host for SessionHost<R> {
         sent == Sent::Taken
     }
 
+    fn is_open(&self) -> bool {
+        self.mailbox.is_open()
+    }
+
+    fn count(&self, counter: Counter) {
+        self.shared.config.counters().add(counter);
+    }
+
     fn now(&self) -> Instant {
         self.shared.runtime.now()
     }
