@@ -1,4 +1,4 @@
-//! Bad input in the simulator: it ends its own connection, for a counted reason, and harms no other.
+//! Bad input in the simulator: it ends its own connection for a counted reason and harms no other.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

@@ -1,4 +1,4 @@
-//! Sessions in the simulator: what hooks, logins and pushes promise in whatever order things
+//! Sessions in the simulator: what hooks, logins and pushes promise, whatever the order of things.
 //! happen.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]

@@ -1,4 +1,4 @@
-//! Shutting down in the simulator: what is in flight is answered, nobody is kicked, time is
+//! Shutting down in the simulator: what is in flight is answered, nobody is kicked, time is bound.
 //! bounded.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
