@@ -114,6 +114,9 @@ pub(crate) struct Told {
     pushes: u32,
     last_push: u32,
     packets: usize,
+    heard_at: Instant,
+    /// How long the server may be silent.
+    patience: Duration,
     reader: Reader,
     pub(crate) transcript: Transcript,
 }
@@ -131,6 +134,8 @@ impl Told {
             pushes: 0,
             last_push: 0,
             packets: 0,
+            heard_at: Instant::ZERO,
+            patience: Duration::ZERO,
             reader: Reader::default(),
             transcript: Transcript::default(),
         }
@@ -192,18 +197,31 @@ impl Told {
 }
 
 impl Judge<ClientConn<u32>> for Told {
-    fn on_taken(&mut self, _now: Instant, _bytes: &[u8]) {}
+    fn on_turn(&mut self, _machine: &mut ClientConn<u32>) {}
+
+    fn on_paused(&mut self, _now: Instant) {
+        panic!("a client always reads");
+    }
+
+    fn on_taken(&mut self, now: Instant, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.heard_at = now;
+        }
+    }
 
     fn on_event(&mut self, now: Instant, event: ClientEvent<'_, u32>) {
         self.transcript.events.push(format!("{now} {event:?}"));
         match event {
-            ClientEvent::Closed(_) => {
+            ClientEvent::Closed(reason) => {
+                assert!(reason != CloseReason::Silent || now >= self.heard_at + self.patience);
                 assert!(!self.closed && self.waiting.is_empty(), "{:?} wait", self.waiting);
                 self.closed = true;
             }
-            ClientEvent::Opened(_) => {
+            ClientEvent::Opened(server) => {
                 assert!(!self.opened && !self.closed);
                 self.opened = true;
+                let period = server.heartbeat.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
+                self.patience = period * 5 / 2 + Duration::from_secs(1);
             }
             ClientEvent::Push { body, .. } => {
                 assert!(self.opened && !self.closed);
@@ -228,3 +246,6 @@ impl Judge<ClientConn<u32>> for Told {
 
 const ERROR: &[u8] = br#"{"code":"X-1","msg":"no"}"#;
 const BODY_BYTES_MAX: usize = 1000;
+/// Within these a client follows the interval that its server asks for.
+const HEARTBEAT_MIN: Duration = Duration::from_millis(100);
+const HEARTBEAT_MAX: Duration = Duration::from_secs(24 * 60 * 60);

@@ -1,4 +1,5 @@
-//! Handshakes: within the limits, read the same way by a second reader, and the same when said again.
+//! Handshakes: within the limits, read the same way by a second reader, and the same when said
+//! again.
 
 use std::time::Duration;
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Buf;
 use pitaya_core::{
-    Call, CallKey, Command, Error, Event, Instant, Limits, Player, Reply, RouteTable,
+    Call, CallKey, Command, Error, Event, Instant, Limits, Machine, Player, Reply, RouteTable,
 };
 use pitaya_proto::message::{Body, Message, Route};
 use pitaya_proto::packet::{self, Packet, PacketKind};
@@ -25,6 +26,9 @@ pub(crate) struct Ledger {
     closed: bool,
     inflates: bool,
     reads_codes: bool,
+    /// What the player was like before its last turn.
+    is_full: bool,
+    is_open: bool,
     order: ServerOrder,
     reader: Reader,
     /// Calls that the player took from the client, in their order.
@@ -46,8 +50,10 @@ struct Asked {
 }
 
 struct Running {
+    asked_at: Instant,
     body: Vec<u8>,
     ordered: bool,
+    request: u64,
     since: Instant,
 }
 
@@ -62,6 +68,8 @@ impl Ledger {
             closed: false,
             inflates: false,
             reads_codes: false,
+            is_full: false,
+            is_open: false,
             order: ServerOrder::default(),
             reader: Reader::default(),
             asked: Vec::new(),
@@ -159,7 +167,8 @@ impl Ledger {
     }
 
     fn on_call(&mut self, now: Instant, call: Call<'_>) {
-        assert!(self.opened && !self.closed, "a call of nobody");
+        assert!(self.opened && !self.closed && self.is_open, "a call of nobody");
+        assert!(!self.is_full, "a call whose reply finds no room");
         let ordered = &**self.routes.name(call.route) != "t.free";
         let request = call.request.map_or(0, u64::from);
         let from = if ordered { self.passed } else { 0 };
@@ -168,11 +177,16 @@ impl Ledger {
         });
         let (at, _) = found.expect("what the client asked, in its order, once");
         self.asked[at].started = true;
+        let asked_at = self.asked[at].at;
+        let is_answered = |twin: &Running| now >= twin.asked_at + SHORTEST_DEADLINE;
+        let mut twins = self.running.values().filter(|running| running.request == request);
+        assert!(request == 0 || twins.all(is_answered), "request {request} twice at a time");
         if ordered {
             self.passed = at + 1;
             assert!(self.running.values().all(|running| !running.ordered), "two have the turn");
         }
-        let running = Running { body: call.body.into_owned(), ordered, since: now };
+        let body = call.body.into_owned();
+        let running = Running { asked_at, body, ordered, request, since: now };
         assert!(self.running.insert(call.key, running).is_none(), "a key comes twice");
     }
 
@@ -222,7 +236,17 @@ impl Ledger {
 }
 
 impl Judge<Player> for Ledger {
+    fn on_turn(&mut self, machine: &mut Player) {
+        let outbox = machine.outbox();
+        self.is_full = outbox.packets() >= self.limits.outbound_packets_max
+            || outbox.remaining() >= self.limits.outbound_bytes_max;
+        self.is_open = machine.is_open();
+    }
+
+    fn on_paused(&mut self, _now: Instant) {}
+
     fn on_taken(&mut self, now: Instant, bytes: &[u8]) {
+        assert!(bytes.is_empty() || !self.is_full, "it reads what it may not answer");
         let mut input = bytes;
         while let Ok(Some(packet)) = packet::decode(&mut input, usize::MAX) {
             if packet.kind == PacketKind::Data

@@ -30,6 +30,12 @@ pub(crate) enum Cut {
 
 /// Who judges what a machine does.
 pub(crate) trait Judge<M: Machine> {
+    /// The machine is about to be asked for news.
+    fn on_turn(&mut self, machine: &mut M);
+
+    /// The machine does not want to be read.
+    fn on_paused(&mut self, now: Instant);
+
     /// The machine took these bytes.
     fn on_taken(&mut self, now: Instant, bytes: &[u8]);
 
@@ -71,6 +77,7 @@ impl<M: Machine> End<M> {
         let mut input = &held[..];
         for turn in 0.. {
             assert!(turn <= held.len() + EVENTS_MAX, "it always has something to say");
+            judge.on_turn(&mut self.machine);
             let before = input;
             let next = self.machine.next(self.now, &mut input, &mut self.scratch);
             assert!(before.ends_with(input), "it takes from the front");
@@ -78,7 +85,11 @@ impl<M: Machine> End<M> {
             self.is_paused = matches!(next, Next::Paused);
             match next {
                 Next::Event(event) => judge.on_event(self.now, event),
-                Next::NeedBytes | Next::Paused => break,
+                Next::NeedBytes => break,
+                Next::Paused => {
+                    judge.on_paused(self.now);
+                    break;
+                }
             }
         }
         self.held = input.to_vec();

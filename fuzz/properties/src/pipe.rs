@@ -1,4 +1,5 @@
-//! A server's player and a client joined by a pipe that delays and cuts: what one says the other hears.
+//! A server's player and a client joined by a pipe that delays and cuts: what one says the other
+//! hears.
 
 use std::sync::Arc;
 use std::time::Duration;

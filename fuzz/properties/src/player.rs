@@ -1,4 +1,5 @@
-//! A player with its session: every request has one outcome, every call its turn, every push its place.
+//! A player with its session: every request has one outcome, every call its turn, every push its
+//! place.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use pitaya_core::{Instant, Limits};
 
-/// The unread rest of a script. With `PITAYA_STEPS` in the environment its steps are printed, so that
-/// a person can read what an input does.
+/// The unread rest of a script. With `PITAYA_STEPS` in the environment its steps are printed, so
+/// that a person can read what an input does.
 pub(crate) struct Script<'a> {
     input: Unstructured<'a>,
     steps_left: usize,

@@ -1,4 +1,5 @@
-//! One connection of a server: whatever happens to it, it says and writes only what its state allows.
+//! One connection of a server: whatever happens to it, it says and writes only what its state
+//! allows.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -91,7 +92,9 @@ struct Told {
     closed: bool,
     /// Requests that are not answered.
     requests: Vec<NonZeroU64>,
+    /// When a packet came last, or none was wanted.
     heard_at: Instant,
+    is_full: bool,
     transcript: Transcript,
 }
 
@@ -111,8 +114,18 @@ impl Told {
 }
 
 impl Judge<Bare> for Told {
+    fn on_turn(&mut self, machine: &mut Bare) {
+        self.is_full = machine.0.is_outbox_full();
+    }
+
+    /// What is not read is not held against the client.
+    fn on_paused(&mut self, now: Instant) {
+        self.heard_at = now;
+    }
+
     fn on_taken(&mut self, now: Instant, bytes: &[u8]) {
         if !bytes.is_empty() {
+            assert!(!self.is_full, "it reads what it may not answer");
             self.heard_at = now;
         }
     }
@@ -150,6 +163,9 @@ impl Told {
         if *reason == CloseReason::Silent {
             let patience = self.limits.heartbeat * 5 / 2 + Duration::from_secs(1);
             assert!(now >= self.heard_at + patience, "silent since {}", self.heard_at);
+        }
+        if *reason == CloseReason::PacketTimeout {
+            assert!(now >= self.heard_at + self.limits.packet_timeout);
         }
         if *reason == CloseReason::HandshakeTimeout {
             assert!(!self.opened && now >= Instant::ZERO + self.limits.handshake_timeout);
