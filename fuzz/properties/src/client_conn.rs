@@ -49,7 +49,8 @@ fn run(data: &[u8], cut: Cut) -> Transcript {
         let Some(step) = script.step::<Step<'_>>() else { break };
         act(step, serial, &mut end, &mut told);
         let bounded = end.held_bytes() < HEADER_BYTES + BODY_BYTES_MAX;
-        assert!(bounded || told.closed, "it holds too much");
+        assert!(bounded, "it holds too much");
+        assert!(!told.closed || end.held_bytes() == 0, "it holds what nobody takes");
         assert!(told.waiting.len() <= told.limits.in_flight_max, "more wait than may");
     }
     end.end(&mut told);
