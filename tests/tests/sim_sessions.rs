@@ -58,6 +58,20 @@ fn a_newer_login_stays_and_the_older_one_is_kicked() {
 }
 
 #[test]
+fn a_bind_that_a_hook_refuses_leaves_the_session_free_for_another() {
+    sim::run(1, |sim| async move {
+        let hall = Hall::new(&sim);
+        let server = start(&sim, Server::new("gate", app(&hall))).await;
+        let mut client = connect(&sim, &server, "client").await;
+        let banned = Received::Error(1, "BANNED".to_owned());
+        assert_eq!(ask_to_bind(&mut client, "eve").await, Some(banned));
+        assert_eq!(ask_to_bind(&mut client, "ann").await, Some(reply("null")));
+        assert!(server.kick("eve", "over").is_err());
+        assert!(server.kick("ann", "over").is_ok());
+    });
+}
+
+#[test]
 fn pushes_that_overflow_close_the_client_that_does_not_read_and_no_other() {
     for seed in sim::seeds(20) {
         sim::run(seed, |sim| async move {
