@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_channel::mpsc;
@@ -44,6 +45,29 @@ fn a_handler_that_outlives_its_session_can_neither_push_nor_kick_nor_bind_nor_se
         refused.next().await.unwrap()
     });
     assert_eq!(refusals, ["close closed session"; 4]);
+}
+
+#[test]
+fn a_close_hook_that_never_ends_is_dropped_at_the_hard_limit() {
+    let (abandoned, cut) = sim::run(1, |sim| async move {
+        let (arrived, mut here) = mpsc::unbounded();
+        let app = App::new(arrived).notify("hall.arrive", arrive);
+        let app = app.on_close(|_, _| std::future::pending());
+        let server = Server::<Sim>::new("gate", app).tcp(ANY);
+        let server = server.start_on(sim.clone()).await.unwrap();
+        let mut client = RawClient::new(sim.connect(server.addresses()[0]).await.unwrap());
+        client.open("ada").await.unwrap();
+        client.send(&raw::notify("hall.arrive", "")).await.unwrap();
+        here.next().await.unwrap();
+        let counters = Arc::clone(server.counters());
+        server.shutdown().await;
+        (counters.count(Counter::CallsAbandoned), counters.count(Counter::ShutdownsCut))
+    });
+    assert_eq!((abandoned, cut), (1, 0));
+}
+
+async fn arrive(State(arrived): State<mpsc::UnboundedSender<()>>) {
+    arrived.unbounded_send(()).unwrap();
 }
 
 async fn spin() -> Result<(), Error> {

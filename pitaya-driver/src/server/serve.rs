@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -15,6 +16,7 @@ use crate::drive::Serve;
 use crate::runtime::Runtime;
 use crate::server::host::SessionHost;
 use crate::server::shared::{Address, Place, Shared};
+use crate::timers::Sleep;
 
 /// The server's side of one client.
 pub(super) struct ServePlayer<R: Runtime> {
@@ -25,6 +27,8 @@ pub(super) struct ServePlayer<R: Runtime> {
     watch: Watch,
     /// What close hooks still have to do, one after another.
     closing: VecDeque<HostFuture<()>>,
+    /// Hooks have as long as handlers have.
+    closing_until: Option<Sleep<R>>,
 }
 
 /// A handler that did not end at once.
@@ -37,7 +41,15 @@ struct Handler {
 impl<R: Runtime> ServePlayer<R> {
     pub(super) fn new(place: Place<R>, remote: SocketAddr) -> Self {
         let (running, closing) = (Vec::new(), VecDeque::new());
-        Self { place, remote, session: None, running, watch: Watch::default(), closing }
+        Self {
+            place,
+            remote,
+            session: None,
+            running,
+            watch: Watch::default(),
+            closing,
+            closing_until: None,
+        }
     }
 
     fn open(&mut self, handshake: Box<HandshakeRequest>) {
@@ -80,10 +92,18 @@ impl<R: Runtime> ServePlayer<R> {
             shared.config.counters().add(Counter::SessionsClosed);
             tracing::debug!(session = session.id().number(), %reason, "closed");
             self.closing.extend(shared.handlers.hooks().closed(session, reason));
+            let (clock, limit) = (shared.runtime.clone(), shared.config.limits().call_hard_limit);
+            self.closing_until = Some(Sleep::lasting(&shared.timers, clock, limit));
         }
     }
 
     fn poll_closing(&mut self, cx: &mut Context<'_>) {
+        let until = self.closing_until.as_mut().filter(|_| !self.closing.is_empty());
+        if until.is_some_and(|until| Pin::new(until).poll(cx).is_ready()) {
+            self.place.shared.config.counters().add(Counter::CallsAbandoned);
+            tracing::error!("a close hook reached the hard limit and is dropped");
+            self.closing.clear();
+        }
         while let Some(hook) = self.closing.front_mut() {
             match catch_unwind(AssertUnwindSafe(|| hook.as_mut().poll(cx))) {
                 Ok(Poll::Pending) => break,
