@@ -3,6 +3,7 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 
 use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::handshake::{HandshakeLimits, HandshakeRequest, HandshakeResponse};
@@ -37,6 +38,7 @@ impl ConnConfig {
             serializer: serializer.to_owned(),
             dictionary,
         };
+        let limits = limits.heartbeat(Duration::from_secs(response.heartbeat_seconds()));
         let (mut accepted, mut refused) = (Vec::new(), Vec::new());
         response.encode_packet(&mut accepted)?;
         response.code = HandshakeResponse::REFUSED;

@@ -38,7 +38,7 @@ impl Heartbeat {
 
     /// When silence has lasted too long.
     pub(crate) fn dead_at(&self) -> Instant {
-        self.last_heard + self.period * HALF_PERIODS_MAX / 2 + GRACE
+        self.last_heard + self.period.saturating_mul(HALF_PERIODS_MAX) / 2 + GRACE
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pitaya_core::{Counter, Instant, Limits};
+use pitaya_core::{Counter, Instant, Limits, Machine};
 
 use crate::rig::{Rig, heartbeat, millis, notify, request, seconds};
 
@@ -20,6 +20,18 @@ fn closed_after(rig: &mut Rig) -> Duration {
         assert!(rig.now.since(since) < seconds(1000), "it is never closed");
     }
     rig.now.since(since)
+}
+
+#[test]
+fn no_interval_makes_a_server_spin_or_time_overflow() {
+    for (interval, kept) in [
+        (Duration::ZERO, seconds(1)),
+        (millis(1500), seconds(2)),
+        (Duration::MAX, Duration::from_micros(u64::MAX)),
+    ] {
+        let rig = working(interval);
+        assert_eq!(rig.player.poll_timeout(), Some(rig.now + kept), "{interval:?}");
+    }
 }
 
 #[test]

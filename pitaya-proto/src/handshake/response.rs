@@ -29,13 +29,16 @@ impl HandshakeResponse {
     /// The client is about to be closed.
     pub const REFUSED: u16 = 400;
 
-    /// Appends the JSON, its keys in Go's order, never compressed.
-    ///
-    /// Some clients read whole seconds alone and stop at zero, so `heartbeat` is rounded up to
-    /// them, and to at least one.
-    pub fn encode(&self, out: &mut Vec<u8>) {
+    /// The `heartbeat` that clients are told: some of them read whole seconds alone and stop at
+    /// zero, so it is rounded up to seconds, and to at least one.
+    pub fn heartbeat_seconds(&self) -> u64 {
         let part = u64::from(self.heartbeat.subsec_nanos() > 0);
-        let heartbeat = self.heartbeat.as_secs().saturating_add(part).max(1);
+        self.heartbeat.as_secs().saturating_add(part).max(1)
+    }
+
+    /// Appends the JSON, its keys in Go's order, never compressed.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let heartbeat = self.heartbeat_seconds();
         let dict: Map<_, _> =
             self.dictionary.iter().map(|(route, code)| (route.to_owned(), code.into())).collect();
         let sys = json!({ "dict": dict, "heartbeat": heartbeat, "serializer": self.serializer });
