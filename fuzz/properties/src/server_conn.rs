@@ -107,8 +107,7 @@ impl Told {
         };
         let bounded = end.held_bytes() < HEADER_BYTES + bytes_max;
         assert!(bounded || end.is_paused, "it holds too much");
-        let is_over = self.closed || self.detached;
-        assert!(!is_over || end.held_bytes() == 0, "it holds what nobody takes");
+        assert!(!self.is_over() || end.held_bytes() == 0, "it holds what nobody takes");
         let handshake_max = self.limits.handshake_timeout * 2;
         let is_slow = !self.opened && end.now >= Instant::ZERO + handshake_max;
         assert!(self.closed || !is_slow, "a handshake for ever");
@@ -126,9 +125,9 @@ impl Judge<Bare> for Told {
     }
 
     fn on_taken(&mut self, now: Instant, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            let is_over = self.closed || self.detached;
-            assert!(!self.is_full || is_over, "it reads what it may not answer");
+        // What comes after the end is thrown away.
+        if !bytes.is_empty() && !self.is_over() {
+            assert!(!self.is_full, "it reads what it may not answer");
             self.heard_at = now;
         }
     }
@@ -162,6 +161,10 @@ impl Judge<Bare> for Told {
 }
 
 impl Told {
+    fn is_over(&self) -> bool {
+        self.closed || self.detached
+    }
+
     fn is_justified(&self, now: Instant, reason: &CloseReason) {
         if *reason == CloseReason::Silent {
             let patience = self.limits.heartbeat * 5 / 2 + Duration::from_secs(1);
