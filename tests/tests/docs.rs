@@ -66,7 +66,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lies in the root").to_owned()
 }
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
@@ -74,5 +74,6 @@ const PAGES: [&str; 8] = [
     "docs/features.md",
     "docs/guarantees.md",
     "docs/limits.md",
+    "docs/performance.md",
     "docs/protocol.md",
 ];
