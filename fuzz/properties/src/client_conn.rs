@@ -11,11 +11,10 @@ use pitaya_core::{
 };
 use pitaya_proto::message::Message;
 use pitaya_proto::packet::{HEADER_BYTES, Packet, PacketKind};
-use pitaya_proto::zlib::Scratch;
 
 use crate::line::{Cut, End, Judge, Reader};
 use crate::script::{Script, Wait, limits, some};
-use crate::speech::{self, ServerSays, number, numbered};
+use crate::speech::{self, ServerSays, number, numbered, plain};
 use crate::transcript::Transcript;
 
 /// The input is a byte that chooses limits, and a script.
@@ -185,9 +184,8 @@ impl Told {
             (3.., PacketKind::Data) => match Message::decode(packet.body).expect("it is ours") {
                 Message::Request { id, body, .. } => {
                     assert!(id != 0 && self.ids.insert(id), "the id {id} again");
-                    let mut scratch = Scratch::new();
-                    let body = body.inflate(&mut scratch, 1 << 16).expect("it is ours");
-                    self.unanswered.insert(id, number(body).expect("it is ours"));
+                    let number = number(&plain(body)).expect("it is ours");
+                    self.unanswered.insert(id, number);
                 }
                 Message::Notify { .. } => {}
                 Message::Push { .. } | Message::Response { .. } => panic!("a client that serves"),

@@ -10,10 +10,9 @@ use pitaya_core::{
 };
 use pitaya_proto::message::{Body, Message, Route};
 use pitaya_proto::packet::{self, Packet, PacketKind};
-use pitaya_proto::zlib::Scratch;
 
 use crate::line::{Judge, Reader};
-use crate::speech::{number, numbered};
+use crate::speech::{inflated, number, numbered, plain};
 use crate::transcript::{ServerOrder, Transcript};
 
 /// Judges whatever a player says and writes.
@@ -159,10 +158,8 @@ impl Ledger {
             Message::Request { id, body, .. } => (id, body),
             Message::Push { .. } | Message::Response { .. } => return,
         };
-        let mut scratch = Scratch::new();
         // A call that is refused for its route is refused whatever its body.
-        let body = body.inflate(&mut scratch, self.limits.inflated_bytes_max).unwrap_or_default();
-        let body = body.to_vec();
+        let body = inflated(body, self.limits.inflated_bytes_max).unwrap_or_default();
         self.asked.push(Asked { at, body, request, answers: 0, started: false });
     }
 
@@ -196,10 +193,9 @@ impl Ledger {
             PacketKind::Handshake | PacketKind::Heartbeat | PacketKind::Kick => return,
             PacketKind::HandshakeAck => panic!("a server acknowledges nothing"),
         }
-        let mut scratch = Scratch::new();
-        let mut plain = |body: Body<'_>| {
+        let plain = |body: Body<'_>| {
             assert!(self.inflates || matches!(body, Body::Plain(_)), "it cannot inflate");
-            body.inflate(&mut scratch, usize::MAX).expect("it is ours").to_vec()
+            plain(body)
         };
         match Message::decode(packet.body).expect("it is ours") {
             Message::Push { route, body } => {

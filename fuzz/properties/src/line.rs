@@ -73,7 +73,7 @@ impl<M: Machine> End<M> {
 
     /// Everything that is new.
     pub(crate) fn drain(&mut self, judge: &mut impl Judge<M>) {
-        let held = std::mem::take(&mut self.held);
+        let mut held = std::mem::take(&mut self.held);
         let mut input = &held[..];
         for turn in 0.. {
             assert!(turn <= held.len() + EVENTS_MAX, "it always has something to say");
@@ -92,7 +92,9 @@ impl<M: Machine> End<M> {
                 }
             }
         }
-        self.held = input.to_vec();
+        let taken = held.len() - input.len();
+        held.drain(..taken);
+        self.held = held;
         self.observe();
     }
 

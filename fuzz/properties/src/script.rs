@@ -75,6 +75,6 @@ pub(crate) fn limits(choice: u8) -> Limits {
 }
 
 /// So that the time for one input stays bounded, however little a step needs.
-const STEPS_MAX: usize = 300;
+const STEPS_MAX: usize = 150;
 
 const SHOW: &str = "PITAYA_STEPS";

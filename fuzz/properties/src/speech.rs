@@ -1,5 +1,7 @@
 //! What clients and servers say, right or wrong, as bytes.
 
+use std::cell::RefCell;
+
 use arbitrary::Arbitrary;
 use pitaya_proto::message::{Body, Message, Route};
 use pitaya_proto::packet::{self, PacketKind};
@@ -74,9 +76,8 @@ impl ServerSays<'_> {
             Self::Raw(bytes) => out.extend_from_slice(bytes),
             Self::Shake { choice, zlib } => {
                 let json = ANSWERS[usize::from(choice) % ANSWERS.len()].as_bytes();
-                let mut scratch = Scratch::new();
-                let body = scratch.deflate(json).filter(|_| zlib).unwrap_or(json);
-                append(PacketKind::Handshake, body, out);
+                let zlib = Some(deflated(json)).filter(|_| zlib).flatten();
+                append(PacketKind::Handshake, zlib.as_deref().unwrap_or(json), out);
             }
             // No script makes so many requests.
             Self::StrayAnswer(id) => append_message(b"", false, out, |body| {
@@ -107,9 +108,27 @@ pub(crate) fn append(kind: PacketKind, body: &[u8], out: &mut Vec<u8>) {
 pub(crate) fn append_message(
     plain: &[u8], zlib: bool, out: &mut Vec<u8>, message: impl FnOnce(Body<'_>) -> Message<'_>,
 ) {
-    let mut scratch = Scratch::new();
-    let body = if zlib { Body::deflate(plain, &mut scratch) } else { Body::Plain(plain) };
+    let zlib = if zlib { deflated(plain) } else { None };
+    let body = zlib.as_deref().map_or(Body::Plain(plain), Body::Zlib);
     message(body).encode_packet(out).expect("the wire carries it");
+}
+
+/// What a body of ours holds.
+pub(crate) fn plain(body: Body<'_>) -> Vec<u8> {
+    inflated(body, usize::MAX).expect("it is ours")
+}
+
+pub(crate) fn inflated(body: Body<'_>, bytes_max: usize) -> Option<Vec<u8>> {
+    SCRATCH.with_borrow_mut(|scratch| body.inflate(scratch, bytes_max).ok().map(<[u8]>::to_vec))
+}
+
+fn deflated(plain: &[u8]) -> Option<Vec<u8>> {
+    SCRATCH.with_borrow_mut(|scratch| scratch.deflate(plain).map(<[u8]>::to_vec))
+}
+
+thread_local! {
+    /// Of peers and judges: to make one for every message would take most of the time.
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// The handshake and its acknowledgement, as the Go client sends them.
