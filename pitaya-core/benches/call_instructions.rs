@@ -71,7 +71,7 @@ impl Seat {
         let handlers = app.build("gate", Dictionary::default()).expect("the routes are fine");
         let config = ConnConfig::new("json", Dictionary::default(), Limits::default())
             .expect("the dictionary is empty");
-        let routes = Arc::clone(handlers.routes());
+        let routes = Arc::clone(&handlers.routes);
         let mut player = Player::new(Arc::new(config), routes, Instant::ZERO);
         let mut scratch = Scratch::new();
         let session = open(&mut player, &mut scratch);
@@ -88,7 +88,7 @@ impl Seat {
             self.player.next(Instant::ZERO, &mut input, &mut self.scratch)
         {
             let Event::Call(call) = event else { panic!("only calls come") };
-            let route = self.handlers.routes().name(call.route);
+            let route = self.handlers.routes.name(call.route);
             let scope = Scope { route, session: &self.session };
             let mut running = self.handlers.invoke(&call, &scope).expect("the argument decodes");
             let task::Poll::Ready(Ok(reply)) = running.poll(&mut cx, route) else {

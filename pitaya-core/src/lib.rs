@@ -40,3 +40,16 @@ pub use routes::{Destination, RouteEntry, RouteKind, RouteTable, Visibility};
 pub use session::{Session, SessionData, SessionId, SessionTable};
 pub use start::StartError;
 pub use time::{Instant, earlier};
+
+/// `Debug` for what holds closures or whole servers: its name has to do.
+macro_rules! debug_as_name {
+    ($($name:ty)+) => {$(
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(std::any::type_name::<Self>())
+            }
+        }
+    )+};
+}
+
+debug_as_name! { ConnConfig Ctx app::Handlers app::Hooks app::Running }

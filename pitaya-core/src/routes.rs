@@ -57,18 +57,6 @@ impl RouteEntry {
         Self::new(name.into(), RouteKind::Notify)
     }
 
-    /// The same route with other options.
-    #[must_use]
-    pub fn options(self, options: Options) -> Self {
-        Self { options, ..self }
-    }
-
-    /// The same route for servers only.
-    #[must_use]
-    pub fn internal(self) -> Self {
-        Self { visibility: Visibility::Internal, ..self }
-    }
-
     #[track_caller]
     fn new(name: Arc<str>, kind: RouteKind) -> Self {
         let (options, place) = (Options::default(), Location::caller());
@@ -175,7 +163,7 @@ impl RouteTable {
         let route = RouteName::parse(name)?;
         match route.kind {
             Some(kind) if kind != self.server_kind => Ok(Destination::Elsewhere(kind.to_owned())),
-            Some(_) | None => Err(self.not_found(route.short())),
+            Some(_) | None => Err(self.not_found(route.short)),
         }
     }
 
@@ -217,7 +205,7 @@ mod tests {
         let entries = vec![
             RouteEntry::request("hall.join"),
             RouteEntry::notify("hall.wave"),
-            RouteEntry::request("hall.secret").internal(),
+            RouteEntry { visibility: Visibility::Internal, ..RouteEntry::request("hall.secret") },
         ];
         let found = table(entries).unwrap().find(Route::Name(route.as_bytes()), kind);
         found.map_err(|error| error.to_string())

@@ -1,5 +1,8 @@
 //! The route dictionary: short codes for the routes an application names often.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use thiserror::Error;
 
 /// Routes and their codes, both ways, fixed once made.
@@ -14,10 +17,8 @@ use thiserror::Error;
 /// ```
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Dictionary {
-    /// Sorted by route.
-    routes: Box<[(Box<str>, u16)]>,
-    /// Code and index into `routes`, sorted by code.
-    codes: Box<[(u16, usize)]>,
+    codes: BTreeMap<Arc<str>, u16>,
+    routes: BTreeMap<u16, Arc<str>>,
 }
 
 impl Dictionary {
@@ -29,50 +30,36 @@ impl Dictionary {
     pub fn new<R: AsRef<str>>(
         entries: impl IntoIterator<Item = (R, u16)>,
     ) -> Result<Self, DictionaryError> {
-        let entries = entries.into_iter();
-        let mut routes: Box<[(Box<str>, u16)]> =
-            entries.map(|(route, code)| (route.as_ref().trim().into(), code)).collect();
-        routes.sort();
-        let mut codes: Box<[_]> =
-            routes.iter().enumerate().map(|(index, (_, code))| (*code, index)).collect();
-        codes.sort_unstable();
-        let dictionary = Self { routes, codes };
-        match dictionary.duplicate() {
-            Some((route, code)) => Err(DictionaryError { route: route.to_string(), code: *code }),
-            None => Ok(dictionary),
+        let mut dictionary = Self::default();
+        for (route, code) in entries {
+            let route: Arc<str> = route.as_ref().trim().into();
+            let same_route = dictionary.codes.insert(Arc::clone(&route), code);
+            let same_code = dictionary.routes.insert(code, Arc::clone(&route));
+            if same_route.is_some() || same_code.is_some() {
+                return Err(DictionaryError { route: route.to_string(), code });
+            }
         }
+        Ok(dictionary)
     }
 
     /// The code of a route.
-    pub fn code(&self, route: impl AsRef<[u8]>) -> Option<u16> {
-        let route = route.as_ref();
-        let found = self.routes.binary_search_by(|(known, _)| known.as_bytes().cmp(route));
-        found.ok().and_then(|index| self.routes.get(index)).map(|(_, code)| *code)
+    pub fn code(&self, route: &str) -> Option<u16> {
+        self.codes.get(route).copied()
     }
 
     /// The route of a code.
     pub fn route(&self, code: u16) -> Option<&str> {
-        let found = self.codes.binary_search_by_key(&code, |(code, _)| *code);
-        let (_, index) = found.ok().and_then(|index| self.codes.get(index))?;
-        self.routes.get(*index).map(|(route, _)| &**route)
+        self.routes.get(&code).map(|route| &**route)
     }
 
     /// Whether there are no routes.
     pub fn is_empty(&self) -> bool {
-        self.routes.is_empty()
+        self.codes.is_empty()
     }
 
     /// Routes and codes, sorted by route.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u16)> {
-        self.routes.iter().map(|(route, code)| (&**route, *code))
-    }
-
-    fn duplicate(&self) -> Option<&(Box<str>, u16)> {
-        let mut routes = self.routes.iter().zip(self.routes.iter().skip(1));
-        let by_route = routes.find(|(a, b)| a.0 == b.0).map(|(_, later)| later);
-        let mut codes = self.codes.iter().zip(self.codes.iter().skip(1));
-        let by_code = codes.find(|(a, b)| a.0 == b.0).map(|(_, (_, index))| index);
-        by_route.or_else(|| self.routes.get(*by_code?))
+        self.codes.iter().map(|(route, code)| (&**route, *code))
     }
 }
 
@@ -80,7 +67,7 @@ impl Dictionary {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("duplicated route(route: {route}, code: {code})")]
 pub struct DictionaryError {
-    /// The later of both routes.
+    /// The route of the entry that came later.
     pub route: String,
     /// Its code.
     pub code: u16,
@@ -100,7 +87,7 @@ mod tests {
         }
         let sorted: Vec<_> = dictionary.iter().collect();
         assert_eq!(sorted, [("a", 65_535), ("onMessage", 4), ("room.join", 1)]);
-        assert_eq!(dictionary.code(b"\xff"), None);
+        assert_eq!(dictionary.code("b"), None);
         assert_eq!(dictionary.route(2), None);
         assert!(!dictionary.is_empty() && Dictionary::default().is_empty());
     }

@@ -9,7 +9,7 @@ use crate::error::{self, Error};
 ///
 /// let route = RouteName::parse(b"room.chat.send")?;
 /// assert_eq!((route.kind, route.service, route.method), (Some("room"), "chat", "send"));
-/// assert_eq!(route.short(), "chat.send");
+/// assert_eq!(route.short, "chat.send");
 /// # Ok::<(), pitaya_proto::error::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,7 +20,8 @@ pub struct RouteName<'a> {
     pub service: &'a str,
     /// The handler.
     pub method: &'a str,
-    short: &'a str,
+    /// `service.method`, by which tables are keyed.
+    pub short: &'a str,
 }
 
 impl<'a> RouteName<'a> {
@@ -44,11 +45,6 @@ impl<'a> RouteName<'a> {
             Some(_) => Err(invalid()),
         }
     }
-
-    /// `service.method`, by which tables are keyed.
-    pub fn short(&self) -> &'a str {
-        self.short
-    }
 }
 
 #[cfg(test)]
@@ -59,10 +55,10 @@ mod tests {
     fn two_or_three_parts_make_a_route() {
         let route = RouteName::parse(b"room.join").unwrap();
         assert_eq!((route.kind, route.service, route.method), (None, "room", "join"));
-        assert_eq!(route.short(), "room.join");
+        assert_eq!(route.short, "room.join");
         let route = RouteName::parse("a b. c .\u{e9}".as_bytes()).unwrap();
         assert_eq!((route.kind, route.service, route.method), (Some("a b"), " c ", "\u{e9}"));
-        assert_eq!(route.short(), " c .\u{e9}");
+        assert_eq!(route.short, " c .\u{e9}");
     }
 
     #[test]

@@ -44,7 +44,8 @@ async fn a_request_is_answered_with_a_value_or_an_error<R: Native + Unpin>() {
 }
 
 async fn bytes_pass_as_they_are<R: Native + Unpin>() {
-    let (_server, client) = connected::<R>(ClientConfig::default().compression(true)).await;
+    let (_server, client) =
+        connected::<R>(ClientConfig { compression: true, ..ClientConfig::default() }).await;
     for body in [Bytes::new(), Bytes::from_static(b"\0\xff"), Bytes::from(vec![b'a'; 60_000])] {
         assert_eq!(client.request_raw("hall.echo", body.clone()).await, Ok(body));
     }
@@ -89,7 +90,8 @@ async fn a_reply_that_comes_too_late_is_dropped_and_counted<R: Native + Unpin>()
 
 async fn one_request_too_many_is_refused_at_once<R: Native + Unpin>() {
     let gate = Gate::default();
-    let config = ClientConfig::default().limits(Limits::default().in_flight_max(1));
+    let limits = Limits::default().in_flight_max(1);
+    let config = ClientConfig { limits, ..ClientConfig::default() };
     let (_server, client) = connected_to::<R>(&gate, config).await;
     let refused = async {
         let refused: Result<(), _> = client.request("hall.wait", &()).await;
@@ -154,15 +156,21 @@ async fn a_client_that_a_validator_refuses_is_told<R: Native + Unpin>() {
         if client.client_version == "2" { Ok(()) } else { Err("too old".to_owned()) }
     });
     let server = start::<R>(server).await;
-    connect::<R>(&server, ClientConfig::default().client_version("2")).await;
-    let refused = connect_as::<R, Json>(&server, ClientConfig::default().client_version("1")).await;
+    connect::<R>(&server, of_version("2")).await;
+    let refused = connect_as::<R, Json>(&server, of_version("1")).await;
     let ConnectError::Closed { reason, .. } = refused.unwrap_err() else { panic!("not closed") };
     assert!(matches!(reason, CloseReason::HandshakeRefused(_)), "{reason}");
 }
 
+fn of_version(version: &str) -> ClientConfig {
+    let mut config = ClientConfig::default();
+    config.handshake.client_version = version.to_owned();
+    config
+}
+
 async fn where_no_server_is_the_error_says_so<R: Native + Unpin>() {
     let connect = |address: String, limits| {
-        let config = ClientConfig::default().limits(limits);
+        let config = ClientConfig { limits, ..ClientConfig::default() };
         async move { Client::<R, Json>::connect_with(&address, config).await.unwrap_err() }
     };
     for address in ["", "nowhere", "a:b", ":1", "ws://127.0.0.1:1", "127.0.0.1:65536"] {

@@ -137,7 +137,7 @@ fn one_turn_reads_no_more_than_is_fair() {
         let handlers = app().build("gate", Dictionary::default()).unwrap();
         let config = ConnConfig::new("json", Dictionary::default(), Limits::default()).unwrap();
         let config = Arc::new(config);
-        let player = Player::new(Arc::clone(&config), Arc::clone(handlers.routes()), sim.now());
+        let player = Player::new(Arc::clone(&config), Arc::clone(&handlers.routes), sim.now());
         let flood = Flood::default();
         let mut drive = Drive::new(
             sim.clone(),
@@ -158,7 +158,7 @@ fn one_turn_reads_no_more_than_is_fair() {
 fn what_comes_after_the_end_is_thrown_away() {
     let handlers = app().build("gate", Dictionary::default()).unwrap();
     let config = ConnConfig::new("json", Dictionary::default(), Limits::default()).unwrap();
-    let routes = Arc::clone(handlers.routes());
+    let routes = Arc::clone(&handlers.routes);
     let (mut scratch, now) = (Scratch::new(), Instant::ZERO);
     let mut player = Player::new(Arc::new(config), routes, now);
     let mut server: ClientConn<()> = ClientConn::new(Arc::default(), now);

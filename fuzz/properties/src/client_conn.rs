@@ -41,7 +41,8 @@ fn run(data: &[u8], cut: Cut) -> Transcript {
     let mut script = Script::new(data);
     let limits = limits(script.choice()).received_bytes_max(BODY_BYTES_MAX);
     let mut told = Told::new(limits.clone());
-    let config = ClientConfig::default().limits(limits).compression(script.choice() % 2 == 1);
+    let compression = script.choice() % 2 == 1;
+    let config = ClientConfig { compression, limits, ..ClientConfig::default() };
     let conn = ClientConn::new(Arc::new(config), Instant::ZERO);
     let mut end = End::new(conn, Instant::ZERO, cut);
     for serial in 1.. {

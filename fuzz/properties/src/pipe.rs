@@ -78,7 +78,9 @@ impl Pipe {
         let routes = Arc::new(routes());
         let ledger = Ledger::new(limits.clone(), Arc::clone(&routes));
         let server = End::new(Player::new(config, routes, now), now, cut);
-        let config = ClientConfig::default().limits(limits.clone()).compression(choice & 2 == 0);
+        let compression = choice & 2 == 0;
+        let config =
+            ClientConfig { compression, limits: limits.clone(), ..ClientConfig::default() };
         let client_config = Arc::new(config);
         let client = End::new(ClientConn::new(Arc::clone(&client_config), now), now, cut);
         Self { client, told: Told::new(limits), client_config, server, ledger }

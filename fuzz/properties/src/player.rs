@@ -198,7 +198,7 @@ pub(crate) fn dictionary() -> Dictionary {
 /// The routes of servers in all scripts.
 pub(crate) fn routes() -> RouteTable {
     let seconds = Duration::from_secs;
-    let request = |name: &str, options| RouteEntry::request(name).options(options);
+    let request = |name: &str, options| RouteEntry { options, ..RouteEntry::request(name) };
     let entries = vec![
         request("t.ask", Options::default()),
         request("t.free", Options::concurrent()),

@@ -1,5 +1,6 @@
 //! What a handler may ask for as an argument, in any order.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -68,29 +69,18 @@ pub trait FromRef<S> {
 /// The call itself, and what a handler can do in its time.
 #[derive(Clone)]
 pub struct Ctx {
-    context: Context,
-    deadline: Instant,
+    /// What travels with the call.
+    pub context: Context,
+    /// When the caller stops waiting.
+    pub deadline: Instant,
+    /// The id that the caller gave; nothing for a notify.
+    pub request: Option<NonZeroU64>,
+    /// The route that was called, as it was declared.
+    pub route: Arc<str>,
     host: Arc<dyn Host>,
-    request: Option<u64>,
-    route: Arc<str>,
 }
 
 impl Ctx {
-    /// The route that was called, as it was declared.
-    pub fn route(&self) -> &str {
-        &self.route
-    }
-
-    /// The id that the caller gave; nothing for a notify.
-    pub fn request(&self) -> Option<u64> {
-        self.request
-    }
-
-    /// What travels with the call.
-    pub fn context(&self) -> &Context {
-        &self.context
-    }
-
     /// The time, which in a simulation is a simulated one.
     pub fn now(&self) -> Instant {
         self.host.now()
@@ -104,16 +94,6 @@ impl Ctx {
     /// Waits. Unlike a sleep of the runtime, it obeys simulated time.
     pub async fn sleep(&self, duration: Duration) {
         self.host.sleep(self.now() + duration).await;
-    }
-}
-
-impl std::fmt::Debug for Ctx {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Ctx")
-            .field("route", &self.route)
-            .field("request", &self.request)
-            .field("deadline", &self.deadline)
-            .finish_non_exhaustive()
     }
 }
 
@@ -148,7 +128,7 @@ impl<S, C> FromCall<S, C> for Ctx {
             context: call.context.clone(),
             deadline: call.deadline,
             host: Arc::clone(scope.session.host()),
-            request: call.request.map(std::num::NonZeroU64::get),
+            request: call.request,
             route: Arc::clone(scope.route),
         })
     }

@@ -1,7 +1,6 @@
 //! Plain async functions as handlers, without a macro.
 
 use std::any::Any;
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{self, Poll};
 
@@ -87,12 +86,6 @@ impl Running {
             |panic| Poll::Ready(Err(panicked(route, &*panic))),
             |polled| polled.map(Ok),
         )
-    }
-}
-
-impl fmt::Debug for Running {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running").finish_non_exhaustive()
     }
 }
 

@@ -13,14 +13,15 @@ use pitaya_proto::dictionary::Dictionary;
 
 pub use extract::{Ctx, FromCall, FromRef, Payload, Scope, State};
 pub use handler::{Handler, IntoOutcome, IntoReply, Running};
-pub use hooks::Hooks;
+pub use hooks::{Hooks, OnBind, OnClose};
 
-use crate::session::Session;
+use crate::session::{Session, SessionHandle};
 use crate::{Call, CloseReason, Options, Reply, RouteEntry, RouteTable, StartError};
 use codec::{Codec, Json};
 use pitaya_proto::error::Error;
 
-/// An application with state `S` whose values are written by the codec `C`.
+/// An application with state `S` whose values are written by the codec `C`. It keeps its state, and
+/// [`Routes`] keep none: that is `K`.
 ///
 /// ```
 /// use pitaya_core::{App, Error, Payload, State};
@@ -41,36 +42,26 @@ use pitaya_proto::error::Error;
 ///
 /// let app: App<i64> = App::new(0).route("math.double", double).notify("hall.wave", wave);
 /// ```
-pub struct App<S = (), C = Json> {
-    state: S,
-    routes: Routes<S, C>,
+pub struct App<S = (), C = Json, K = S> {
+    state: K,
+    entries: Vec<(RouteEntry, Box<Invoke<S>>)>,
     hooks: Hooks,
-}
-
-/// Routes and their handlers without a state, to be nested into an [`App`].
-pub struct Routes<S = (), C = Json> {
-    routes: Vec<(RouteEntry, Arc<Invoke<S>>)>,
     codec: PhantomData<fn() -> C>,
 }
 
+/// Routes and their handlers without a state, to be nested into an [`App`]; begin with
+/// `Routes::default()`.
+pub type Routes<S = (), C = Json> = App<S, C, Stateless>;
+
+/// What [`Routes`] have in place of a state: that of the application they are nested into.
+#[derive(Debug)]
+pub struct Stateless(());
+
 type Invoke<S> = dyn Fn(&Call<'_>, &Scope<'_>, &S) -> Result<Running, Reply> + Send + Sync;
 
-impl<S: Clone + Send + Sync + 'static> App<S> {
-    /// An application without routes that speaks JSON.
-    pub fn new(state: S) -> Self {
-        Self::with_codec(state)
-    }
-}
-
-impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
-    /// An application without routes that speaks `C`, such as
-    /// `App::<_, Protobuf>::with_codec(state)`.
-    pub fn with_codec(state: S) -> Self {
-        Self { state, routes: Routes::with_codec(), hooks: Hooks::default() }
-    }
-
-    /// Adds a route that is answered: `handler` gives `Result<T, Error>`. A name has two parts,
-    /// `service.method`.
+impl<S: Clone + Send + Sync + 'static, C: Codec, K> App<S, C, K> {
+    /// Adds a route that is answered: `handler` gives `Result<T, Error>`. In an [`App`] a
+    /// name has two parts, `service.method`; in [`Routes`] it is the method alone.
     #[must_use]
     #[track_caller]
     pub fn route<Args, H>(self, route: &str, handler: H) -> Self
@@ -78,38 +69,37 @@ impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
         Args: FromCall<S, C>,
         H: Handler<Args, Future: Send, Output: IntoReply<C>>,
     {
-        Self { routes: self.routes.route(route, handler), ..self }
+        self.route_with(route, Options::default(), handler)
     }
 
     /// Adds a route with options of its own, for example [`Options::concurrent`].
     #[must_use]
     #[track_caller]
-    pub fn route_with<Args, H>(self, route: &str, options: Options, handler: H) -> Self
+    pub fn route_with<Args, H>(mut self, route: &str, options: Options, handler: H) -> Self
     where
         Args: FromCall<S, C>,
         H: Handler<Args, Future: Send, Output: IntoReply<C>>,
     {
-        Self { routes: self.routes.route_with(route, options, handler), ..self }
+        let entry = RouteEntry { options, ..RouteEntry::request(route) };
+        let reply = |output| IntoReply::<C>::into_reply(output);
+        self.entries.push((entry, invoke::<S, C, _, _>(handler, reply)));
+        self
     }
 
     /// Adds a route that is not answered: `handler` gives nothing, or `Result<(), Error>`.
     #[must_use]
     #[track_caller]
-    pub fn notify<Args, H>(self, route: &str, handler: H) -> Self
+    pub fn notify<Args, H>(mut self, route: &str, handler: H) -> Self
     where
         Args: FromCall<S, C>,
         H: Handler<Args, Future: Send, Output: IntoOutcome>,
     {
-        Self { routes: self.routes.notify(route, handler), ..self }
-    }
-
-    /// Adds all of `routes`, whose names are methods of `service`.
-    #[must_use]
-    pub fn nest(mut self, service: &str, routes: Routes<S, C>) -> Self {
-        self.routes.routes.extend(routes.routes.into_iter().map(|(entry, invoke)| {
-            let name = format!("{service}.{}", entry.name);
-            (RouteEntry { name: name.into(), ..entry }, invoke)
-        }));
+        let reply = |output: H::Output| match output.into_outcome() {
+            Ok(()) => Reply::ok([]),
+            Err(error) => Reply::error(C::encode_error(&error)),
+        };
+        let invoke = invoke::<S, C, _, _>(handler, reply);
+        self.entries.push((RouteEntry::notify(route), invoke));
         self
     }
 
@@ -131,9 +121,35 @@ impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
         F: Fn(Session<C>, CloseReason) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.hooks
-            .close
-            .push(Box::new(move |session, why| Box::pin(hook(session.speaking(), why))));
+        let hook = move |session: SessionHandle, why| hook(session.speaking(), why);
+        self.hooks.close.push(Box::new(move |session, why| Box::pin(hook(session, why))));
+        self
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> App<S> {
+    /// An application without routes that speaks JSON.
+    pub fn new(state: S) -> Self {
+        Self::with_codec(state)
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
+    /// An application without routes that speaks `C`, such as
+    /// `App::<_, Protobuf>::with_codec(state)`.
+    pub fn with_codec(state: S) -> Self {
+        Self { state, entries: Vec::new(), hooks: Hooks::default(), codec: PhantomData }
+    }
+
+    /// Adds all of `routes`, whose names are methods of `service`, and their hooks.
+    #[must_use]
+    pub fn nest(mut self, service: &str, routes: Routes<S, C>) -> Self {
+        self.hooks.bind.extend(routes.hooks.bind);
+        self.hooks.close.extend(routes.hooks.close);
+        self.entries.extend(routes.entries.into_iter().map(|(entry, invoke)| {
+            let name = format!("{service}.{}", entry.name);
+            (RouteEntry { name: name.into(), ..entry }, invoke)
+        }));
         self
     }
 
@@ -143,100 +159,44 @@ impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
     ///
     /// Routes that contradict each other; see [`RouteTable::new`].
     pub fn build(self, server_kind: &str, dictionary: Dictionary) -> Result<Handlers, StartError> {
-        let (entries, invokes): (Vec<_>, Vec<_>) = self.routes.routes.into_iter().unzip();
+        let (entries, invokes): (Vec<_>, Vec<_>) = self.entries.into_iter().unzip();
         let routes = RouteTable::new(server_kind, entries, dictionary, C::encode_error)?;
         let state = Arc::new(self.state);
-        let with_state = |invoke: Arc<Invoke<S>>| -> Box<Bound> {
+        let with_state = |invoke: Box<Invoke<S>>| -> Box<Bound> {
             let state = Arc::clone(&state);
             Box::new(move |call, scope| invoke(call, scope, &state))
         };
         let invokes = invokes.into_iter().map(with_state).collect();
-        let (codec, hooks, routes) = (C::NAME, self.hooks, Arc::new(routes));
-        Ok(Handlers { codec, hooks, invokes, routes })
+        Ok(Handlers { hooks: self.hooks, invokes, routes: Arc::new(routes) })
     }
 }
 
-impl<S: 'static> Routes<S> {
-    /// No routes yet, for an application that speaks JSON.
-    pub fn new() -> Self {
-        Self::with_codec()
-    }
-}
-
-impl<S: 'static, C: Codec> Routes<S, C> {
-    /// No routes yet, for an application that speaks `C`.
-    pub fn with_codec() -> Self {
-        Self { routes: Vec::new(), codec: PhantomData }
-    }
-
-    /// As [`App::route`]; the name is that of the method alone.
-    #[must_use]
-    #[track_caller]
-    pub fn route<Args, H>(self, route: &str, handler: H) -> Self
-    where
-        Args: FromCall<S, C>,
-        H: Handler<Args, Future: Send, Output: IntoReply<C>>,
-    {
-        self.route_with(route, Options::default(), handler)
-    }
-
-    /// As [`App::route_with`].
-    #[must_use]
-    #[track_caller]
-    pub fn route_with<Args, H>(self, route: &str, options: Options, handler: H) -> Self
-    where
-        Args: FromCall<S, C>,
-        H: Handler<Args, Future: Send, Output: IntoReply<C>>,
-    {
-        let entry = RouteEntry::request(route).options(options);
-        self.add(entry, handler, |output| IntoReply::<C>::into_reply(output))
-    }
-
-    /// As [`App::notify`].
-    #[must_use]
-    #[track_caller]
-    pub fn notify<Args, H>(self, route: &str, handler: H) -> Self
-    where
-        Args: FromCall<S, C>,
-        H: Handler<Args, Future: Send, Output: IntoOutcome>,
-    {
-        self.add(RouteEntry::notify(route), handler, |output| match output.into_outcome() {
-            Ok(()) => Reply::ok([]),
-            Err(error) => Reply::error(C::encode_error(&error)),
-        })
-    }
-
-    fn add<Args, H>(
-        mut self, entry: RouteEntry, handler: H,
-        reply: impl Fn(H::Output) -> Reply + Copy + Send + Sync + 'static,
-    ) -> Self
-    where
-        Args: FromCall<S, C>,
-        H: Handler<Args, Future: Send>,
-    {
-        let invoke = move |call: &Call<'_>, scope: &Scope<'_>, state: &S| {
-            let args = Args::from_call(call, scope, state)
-                .map_err(|error| Reply::error(C::encode_error(&error)))?;
-            let future = handler.invoke(args);
-            Ok(Running(Box::pin(async move { reply(future.await) })))
-        };
-        self.routes.push((entry, Arc::new(invoke)));
-        self
-    }
-}
-
-impl<S: 'static, C: Codec> Default for Routes<S, C> {
+impl<S, C> Default for Routes<S, C> {
     fn default() -> Self {
-        Self::with_codec()
+        let (state, entries, hooks) = (Stateless(()), Vec::new(), Hooks::default());
+        Self { state, entries, hooks, codec: PhantomData }
     }
+}
+
+/// A handler as it is called, whatever its arguments and its result.
+fn invoke<S: 'static, C: Codec, Args: FromCall<S, C>, H: Handler<Args, Future: Send>>(
+    handler: H, reply: impl Fn(H::Output) -> Reply + Copy + Send + Sync + 'static,
+) -> Box<Invoke<S>> {
+    Box::new(move |call, scope, state| {
+        let args = Args::from_call(call, scope, state)
+            .map_err(|error| Reply::error(C::encode_error(&error)))?;
+        let future = handler.invoke(args);
+        Ok(Running(Box::pin(async move { reply(future.await) })))
+    })
 }
 
 /// An application ready to run: routes to find, handlers to call, hooks to ask.
 pub struct Handlers {
-    codec: &'static str,
-    hooks: Hooks,
+    /// What the application wants to be asked and told.
+    pub hooks: Hooks,
+    /// Which routes it has.
+    pub routes: Arc<RouteTable>,
     invokes: Vec<Box<Bound>>,
-    routes: Arc<RouteTable>,
 }
 
 type Bound = dyn Fn(&Call<'_>, &Scope<'_>) -> Result<Running, Reply> + Send + Sync;
@@ -254,25 +214,21 @@ impl Handlers {
             Err(self.routes.error_reply(&handler::panicked(scope.route, &*panic)))
         })
     }
-
-    /// The name of the codec.
-    pub fn codec(&self) -> &'static str {
-        self.codec
-    }
-
-    /// What the application wants to be told.
-    pub fn hooks(&self) -> &Hooks {
-        &self.hooks
-    }
-
-    /// The routes.
-    pub fn routes(&self) -> &Arc<RouteTable> {
-        &self.routes
-    }
 }
 
-impl std::fmt::Debug for Handlers {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Handlers").field("codec", &self.codec).finish_non_exhaustive()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_routes_are_named_after_their_service_and_bring_their_hooks() {
+        async fn buy() -> Result<(), Error> {
+            Ok(())
+        }
+        let shop = Routes::default().route("buy", buy).on_close(|_, _| async {});
+        let app: App = App::new(()).nest("shop", shop);
+        let handlers = app.build("gate", Dictionary::default()).unwrap();
+        assert!(handlers.routes.id("shop.buy").is_some());
+        assert_eq!(handlers.hooks.close.len(), 1);
     }
 }

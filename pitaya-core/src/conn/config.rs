@@ -1,6 +1,5 @@
 //! What all client connections of one server share.
 
-use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,16 +90,5 @@ impl ConnConfig {
             })?;
         }
         Ok(request)
-    }
-}
-
-impl fmt::Debug for ConnConfig {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let validators: Vec<_> = self.validators.iter().map(|(name, _)| name).collect();
-        f.debug_struct("ConnConfig")
-            .field("limits", &self.limits)
-            .field("compression", &self.compression)
-            .field("validators", &validators)
-            .finish_non_exhaustive()
     }
 }

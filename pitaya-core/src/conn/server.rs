@@ -140,8 +140,7 @@ impl ServerConn {
             return self.close(now, CloseReason::OutboxFull);
         }
         self.config.counters.add(Counter::PushesTaken);
-        let code =
-            if self.reads_codes { self.config.dictionary.code(route.as_bytes()) } else { None };
+        let code = if self.reads_codes { self.config.dictionary.code(route) } else { None };
         let route = code.map_or(Route::Name(route.as_bytes()), Route::Code);
         self.send(now, &body, scratch, |body| Message::Push { route, body });
     }

@@ -280,7 +280,7 @@ fn dictionary() -> Dictionary {
 }
 
 fn routes() -> Vec<RouteEntry> {
-    let request = |name: &str, options| RouteEntry::request(name).options(options);
+    let request = |name: &str, options| RouteEntry { options, ..RouteEntry::request(name) };
     vec![
         request("t.ask", Options::default()),
         request("t.free", Options::concurrent()),

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     fn pushes(limits: Limits) -> (Arc<Pushes>, Arc<Counters>) {
-        let config = ClientConfig::default().limits(limits);
+        let config = ClientConfig { limits, ..ClientConfig::default() };
         (Pushes::new(&config), config.counters)
     }
 

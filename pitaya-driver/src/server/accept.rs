@@ -70,7 +70,7 @@ fn start<R: Runtime>(shared: &Arc<Shared<R>>, stream: R::Stream, remote: SocketA
     let Some(place) = shared.enter() else { return };
     let config = &shared.config;
     let mailbox = Arc::clone(&place.mailbox);
-    let routes = Arc::clone(shared.handlers.routes());
+    let routes = Arc::clone(&shared.handlers.routes);
     let player = Player::new(Arc::clone(config), routes, shared.runtime.now());
     let drive = Drive::new(
         shared.runtime.clone(),

@@ -82,7 +82,9 @@ async fn finish_bind<R: Runtime>(
     shared: &Arc<Shared<R>>, session: &SessionHandle, mut pending: PendingBind<R>,
 ) -> Result<Arc<str>, Error> {
     let uid = Arc::clone(pending.binding.as_ref().expect("taken only below").uid());
-    shared.handlers.hooks().bind(session, &uid).await?;
+    for hook in &shared.handlers.hooks.bind {
+        hook(session.clone(), Arc::clone(&uid)).await?;
+    }
     let binding = pending.binding.take().expect("taken only here");
     let replaced = shared.sessions().finish_bind(binding)?;
     if let Some((_, older)) = replaced {

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use pitaya_core::app::{Running, Scope};
+use pitaya_core::app::{Hooks, OnClose, Running, Scope};
 use pitaya_core::session::{HostFuture, SessionHandle};
 use pitaya_core::{Call, CallKey, CloseReason, Command, Counter, Event, Instant, Player, Reply};
 use pitaya_proto::handshake::HandshakeRequest;
@@ -67,7 +67,7 @@ impl<R: Runtime> ServePlayer<R> {
     fn start(&mut self, cx: &mut Context<'_>, call: &Call<'_>, commands: &mut Vec<Command>) {
         let shared = &*self.place.shared;
         let handlers = &shared.handlers;
-        let route = handlers.routes().name(call.route);
+        let route = handlers.routes.name(call.route);
         let session = self.session.as_ref().expect("calls come after the opening");
         match handlers.invoke(call, &Scope { route, session }) {
             Ok(mut running) => match self.watch.poll(shared, cx, route, &mut running) {
@@ -91,7 +91,7 @@ impl<R: Runtime> ServePlayer<R> {
         if shared.sessions().close(session.id()) {
             shared.config.counters().add(Counter::SessionsClosed);
             tracing::debug!(session = session.id().number(), %reason, "closed");
-            self.closing.extend(shared.handlers.hooks().closed(session, reason));
+            self.closing.extend(closed(&shared.handlers.hooks, session, reason));
             let (clock, limit) = (shared.runtime.clone(), shared.config.limits().call_hard_limit);
             self.closing_until = Some(Sleep::lasting(&shared.timers, clock, limit));
         }
@@ -125,6 +125,15 @@ impl<R: Runtime> Drop for ServePlayer<R> {
     }
 }
 
+/// Tells every close hook; the futures are theirs. A hook that panics is passed over.
+fn closed(hooks: &Hooks, session: &SessionHandle, reason: &CloseReason) -> Vec<HostFuture<()>> {
+    let tell = |hook: &OnClose| {
+        let told = catch_unwind(AssertUnwindSafe(|| hook(session.clone(), reason.clone())));
+        told.inspect_err(|_| tracing::error!("a close hook panicked")).ok()
+    };
+    hooks.close.iter().filter_map(|hook| tell(hook)).collect()
+}
+
 /// What a handler sent before it ended comes before its reply.
 fn answer(address: &Address, key: CallKey, reply: Reply, commands: &mut Vec<Command>) {
     address.take(commands);
@@ -152,7 +161,7 @@ impl Watch {
         polled.map(|ended| {
             ended.unwrap_or_else(|error| {
                 counters.add(Counter::CallsPanicked);
-                shared.handlers.routes().error_reply(&error)
+                shared.handlers.routes.error_reply(&error)
             })
         })
     }

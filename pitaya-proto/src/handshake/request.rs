@@ -1,5 +1,7 @@
 //! What a client says about itself.
 
+use std::collections::BTreeMap;
+
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -48,46 +50,39 @@ impl HandshakeRequest {
     /// The client is to be answered with code 400.
     pub fn parse(json: &[u8], limits: &HandshakeLimits) -> Result<Self, HandshakeError> {
         limits.check(json)?;
-        let top = Fields::parse(json, "handshake")?;
-        top.refuse_duplicates(&["sys", "user"])?;
-        let sys = match top.find("sys") {
-            Some(sys) => Fields::parse(sys.get().as_bytes(), "sys")?,
-            None => Fields::default(),
-        };
-        sys.refuse_duplicates(&SYS_KEYS)?;
-        let user = top.find("user").map(|user| serde_json::from_str(user.get()));
-        let user = user.transpose().map_err(|_| HandshakeError::WrongType("user"))?.flatten();
+        let top: Option<Fields<'_>> = serde_json::from_slice(json).map_err(|error| {
+            let wrong_type = HandshakeError::WrongType("handshake");
+            if error.is_data() { wrong_type } else { HandshakeError::Malformed }
+        })?;
+        let top = top.unwrap_or_default();
+        let (sys, user) = (top.value("sys")?, top.value("user")?);
         if let Some(user) = &user {
             limits.check_parsed(user)?;
         }
+        let sys: Fields<'_> = sys.unwrap_or_default();
         Ok(Self {
-            platform: sys.text("platform")?,
-            lib_version: sys.text("libVersion")?,
-            client_build_number: sys.text("clientBuildNumber")?,
-            client_version: sys.text("clientVersion")?,
-            // Go does not know these two, so it takes them with any type.
-            kind: sys.text("type").unwrap_or_default(),
-            version: sys.text("version").unwrap_or_default(),
+            platform: sys.value("platform")?.unwrap_or_default(),
+            lib_version: sys.value("libVersion")?.unwrap_or_default(),
+            client_build_number: sys.value("clientBuildNumber")?.unwrap_or_default(),
+            client_version: sys.value("clientVersion")?.unwrap_or_default(),
+            kind: sys.any("type")?,
+            version: sys.any("version")?,
             user,
         })
     }
 
     /// Appends the body of a handshake packet; keys without a value are left out.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let texts = [
-            &self.platform,
-            &self.lib_version,
-            &self.client_build_number,
-            &self.client_version,
-            &self.kind,
-            &self.version,
+        let sys = [
+            ("platform", &self.platform),
+            ("libVersion", &self.lib_version),
+            ("clientBuildNumber", &self.client_build_number),
+            ("clientVersion", &self.client_version),
+            ("type", &self.kind),
+            ("version", &self.version),
         ];
-        let sys: Map<_, _> = SYS_KEYS
-            .into_iter()
-            .zip(texts)
-            .filter(|(_, text)| !text.is_empty())
-            .map(|(key, text)| (key.to_owned(), json!(text)))
-            .collect();
+        let sys = sys.into_iter().filter(|(_, text)| !text.is_empty());
+        let sys: Map<_, _> = sys.map(|(key, text)| (key.to_owned(), json!(text))).collect();
         let mut top = Map::from_iter([("sys".to_owned(), Value::Object(sys))]);
         if let Some(user) = &self.user {
             top.insert("user".to_owned(), json!(user));
@@ -189,47 +184,34 @@ pub const LIB_VERSION_SUFFIX: &str = "-pitaya-rust";
 
 const LIB_VERSION_GO: &str = "0.3.5-release";
 const KIND_JAVASCRIPT: &str = "js-websocket";
-const SYS_KEYS: [&str; 6] =
-    ["platform", "libVersion", "clientBuildNumber", "clientVersion", "type", "version"];
 
-/// The keys of one object as they came, duplicates included; values stay text until asked for.
+/// The values of one object, by their keys in lower case; they stay text until asked for.
 #[derive(Default)]
-struct Fields<'a>(Vec<(String, &'a RawValue)>);
+struct Fields<'a> {
+    by_key: BTreeMap<String, (String, &'a RawValue)>,
+    /// Two keys differed in case at most.
+    has_twins: bool,
+}
 
 impl<'a> Fields<'a> {
-    /// An object, or `null` as an empty one.
-    fn parse(json: &'a [u8], name: &'static str) -> Result<Self, HandshakeError> {
-        match serde_json::from_slice::<Option<Self>>(json) {
-            Ok(fields) => Ok(fields.unwrap_or_default()),
-            Err(error) if error.is_data() => Err(HandshakeError::WrongType(name)),
-            Err(_) => Err(HandshakeError::Malformed),
+    /// What is there under a key; nothing if it is `null`.
+    fn value<T: Deserialize<'a>>(&self, key: &'static str) -> Result<Option<T>, HandshakeError> {
+        if self.has_twins {
+            return Err(HandshakeError::DuplicateKey);
         }
-    }
-
-    fn refuse_duplicates(&self, known: &[&'static str]) -> Result<(), HandshakeError> {
-        let mut folded: Vec<String> = Vec::with_capacity(self.0.len());
-        for (key, _) in &self.0 {
-            if let Some(known) = known.iter().find(|known| known.eq_ignore_ascii_case(key))
-                && known != key
-            {
-                return Err(HandshakeError::KeyCase(known));
+        match self.by_key.get(&key.to_ascii_lowercase()) {
+            None => Ok(None),
+            Some((found, _)) if found != key => Err(HandshakeError::KeyCase(key)),
+            Some((_, value)) => {
+                serde_json::from_str(value.get()).map_err(|_| HandshakeError::WrongType(key))
             }
-            folded.push(key.to_ascii_lowercase());
         }
-        folded.sort_unstable();
-        let mut neighbours = folded.iter().zip(folded.iter().skip(1));
-        if neighbours.any(|(a, b)| a == b) { Err(HandshakeError::DuplicateKey) } else { Ok(()) }
     }
 
-    fn find(&self, key: &str) -> Option<&'a RawValue> {
-        self.0.iter().find(|(found, _)| found == key).map(|(_, value)| *value)
-    }
-
-    fn text(&self, key: &'static str) -> Result<String, HandshakeError> {
-        let Some(value) = self.find(key) else { return Ok(String::new()) };
-        let text: Option<String> =
-            serde_json::from_str(value.get()).map_err(|_| HandshakeError::WrongType(key))?;
-        Ok(text.unwrap_or_default())
+    /// The text under a key that Go does not know, so that it takes it with any type.
+    fn any(&self, key: &'static str) -> Result<String, HandshakeError> {
+        let value: Option<Value> = self.value(key)?;
+        Ok(value.as_ref().and_then(Value::as_str).unwrap_or_default().to_owned())
     }
 }
 
@@ -245,11 +227,12 @@ impl<'de> Deserialize<'de> for Fields<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    fields.push(entry);
+                let mut fields = Fields::default();
+                while let Some((key, value)) = map.next_entry::<String, _>()? {
+                    let twin = fields.by_key.insert(key.to_ascii_lowercase(), (key, value));
+                    fields.has_twins |= twin.is_some();
                 }
-                Ok(Fields(fields))
+                Ok(fields)
             }
         }
 

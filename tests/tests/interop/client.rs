@@ -39,7 +39,7 @@ async fn bytes_pass_as_they_are_compressed_or_not<R: Native>(program: &Path) {
     for compression in [true, false] {
         let server = Server::start(program, Settings { compression, ..JSON });
         for compression in [true, false] {
-            let config = ClientConfig::default().compression(compression);
+            let config = ClientConfig { compression, ..ClientConfig::default() };
             let client = connect::<R, Json>(&server, config).await.unwrap();
             let mut pushes = client.subscribe_raw("onRaw");
             for body in &bodies {
@@ -197,7 +197,8 @@ async fn a_reply_that_comes_too_late_is_dropped_and_counted<R: Native>(program: 
 
 async fn whoever_is_refused_is_told<R: Native>(program: &Path) {
     let server = Server::start(program, JSON);
-    let config = ClientConfig::default().client_version("refused");
+    let mut config = ClientConfig::default();
+    config.handshake.client_version = "refused".to_owned();
     let refused = connect::<R, Json>(&server, config).await.unwrap_err();
     let ConnectError::Closed { reason, .. } = refused else { panic!("{refused}") };
     assert!(matches!(reason, CloseReason::HandshakeRefused(_)), "{reason}");
@@ -212,7 +213,7 @@ async fn whoever_is_refused_is_told<R: Native>(program: &Path) {
 async fn heartbeats_keep_the_connection<R: Native>(program: &Path) {
     let limits = Limits::default().request_deadline(Duration::from_secs(10));
     let server = Server::start(program, JSON);
-    let config = ClientConfig::default().limits(limits);
+    let config = ClientConfig { limits, ..ClientConfig::default() };
     let client = connect::<R, Json>(&server, config).await.unwrap();
     slow(&client, 4500).await;
     echoes(&client, ECHO, "still here").await;

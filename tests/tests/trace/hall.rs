@@ -31,14 +31,16 @@ pub(crate) fn app(journal: &Journal) -> App<Journal> {
 
 /// The routes without handlers.
 pub(crate) fn routes() -> Vec<RouteEntry> {
+    let concurrent =
+        |name| RouteEntry { options: Options::concurrent(), ..RouteEntry::request(name) };
     vec![
         RouteEntry::request("hall.echo"),
-        RouteEntry::request("hall.hasty").options(hasty()),
+        RouteEntry { options: hasty(), ..RouteEntry::request("hall.hasty") },
         RouteEntry::notify("hall.kick"),
         RouteEntry::request("hall.leave"),
         RouteEntry::request("hall.open"),
-        RouteEntry::request("hall.peek").options(Options::concurrent()),
-        RouteEntry::request("hall.share").options(Options::concurrent()),
+        concurrent("hall.peek"),
+        concurrent("hall.share"),
         RouteEntry::request("hall.slow"),
         RouteEntry::request("hall.wait"),
     ]
@@ -113,7 +115,7 @@ struct Noted {
 
 impl Noted {
     fn start(ctx: &Ctx, session: &Session, journal: &Journal, body: &Bytes) -> Self {
-        let (body, route) = (String::from_utf8(body.to_vec()).unwrap(), ctx.route().to_owned());
+        let (body, route) = (String::from_utf8(body.to_vec()).unwrap(), ctx.route.to_string());
         let who = name(session.handshake()).to_owned();
         journal.event(&who, format!("start {route} {body}"));
         Self { body, journal: journal.clone(), route, who }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use pitaya_proto::handshake::{HandshakeRequest, LIB_VERSION_SUFFIX};
-use serde_json::{Map, Value};
 
 use crate::{Counters, Limits};
 
@@ -12,62 +11,21 @@ use crate::{Counters, Limits};
 /// ```
 /// use pitaya_core::{ClientConfig, Limits};
 ///
-/// let config = ClientConfig::default()
-///     .client_version("1.4.2")
-///     .limits(Limits::default().in_flight_max(8));
+/// let limits = Limits::default().in_flight_max(8);
+/// let mut config = ClientConfig { limits, ..ClientConfig::default() };
+/// config.handshake.client_version = "1.4.2".to_owned();
 /// ```
 #[derive(Clone, Debug)]
 pub struct ClientConfig {
+    /// Whether to compress bodies that are long enough and get shorter; off by default.
+    pub compression: bool,
     /// What was counted so far, over all connections with these settings and their clones.
     pub counters: Arc<Counters>,
+    /// What the server, its validators and its handlers are told; by default the name of the
+    /// operating system and the version of this library.
+    pub handshake: HandshakeRequest,
     /// The limits in force.
     pub limits: Limits,
-    pub(crate) compression: bool,
-    pub(crate) handshake: HandshakeRequest,
-}
-
-impl ClientConfig {
-    /// Where the client runs, as the server is told; the name of the operating system if not set.
-    #[must_use]
-    pub fn platform(mut self, platform: impl Into<String>) -> Self {
-        self.handshake.platform = platform.into();
-        self
-    }
-
-    /// The build number of the game, as the server is told.
-    #[must_use]
-    pub fn client_build_number(mut self, number: impl Into<String>) -> Self {
-        self.handshake.client_build_number = number.into();
-        self
-    }
-
-    /// The version of the game, as the server is told.
-    #[must_use]
-    pub fn client_version(mut self, version: impl Into<String>) -> Self {
-        self.handshake.client_version = version.into();
-        self
-    }
-
-    /// Whatever else the server's validators and handlers want to be told.
-    #[must_use]
-    pub fn user(mut self, user: Map<String, Value>) -> Self {
-        self.handshake.user = Some(user);
-        self
-    }
-
-    /// Whether to compress bodies that are long enough and get shorter; off by default.
-    #[must_use]
-    pub fn compression(mut self, compression: bool) -> Self {
-        self.compression = compression;
-        self
-    }
-
-    /// Other limits than the default ones.
-    #[must_use]
-    pub fn limits(mut self, limits: Limits) -> Self {
-        self.limits = limits;
-        self
-    }
 }
 
 impl Default for ClientConfig {

@@ -18,7 +18,10 @@ use peer::*;
 
 #[test]
 fn the_handshake_goes_out_first_and_says_who_we_are() {
-    let mut peer = Peer::dial(ClientConfig::default().client_version("9").platform("moon"));
+    let mut config = ClientConfig::default();
+    config.handshake.client_version = "9".to_owned();
+    config.handshake.platform = "moon".to_owned();
+    let mut peer = Peer::dial(config);
     let sent = peer.sent();
     let [(PacketKind::Handshake, body)] = &sent[..] else { panic!("{sent:?}") };
     let said = HandshakeRequest::parse(body, &HandshakeLimits::default()).unwrap();
@@ -56,7 +59,8 @@ fn a_server_that_does_not_answer_the_handshake_is_given_up() {
 #[test]
 fn a_handshake_that_no_packet_holds_never_leaves() {
     let user = serde_json::json!({ "name": "x".repeat(1 << 24) });
-    let config = ClientConfig::default().user(user.as_object().unwrap().clone());
+    let mut config = ClientConfig::default();
+    config.handshake.user = Some(user.as_object().unwrap().clone());
     let mut peer = Peer::dial(config);
     let events = peer.hear(b"");
     assert!(events[0].starts_with("closed: handshake refused: packet body of"), "{events:?}");
@@ -128,7 +132,7 @@ fn bodies_are_compressed_only_when_configured_long_and_shorter() {
     for (compression, body, is_compressed) in
         [(false, &long[..], false), (true, &long[..], true), (true, &long[..255], false)]
     {
-        let mut peer = Peer::dial(ClientConfig::default().compression(compression));
+        let mut peer = Peer::dial(ClientConfig { compression, ..ClientConfig::default() });
         peer.hear(&accepted("json", 30));
         peer.sent();
         peer.notify("a.b", body);
@@ -152,7 +156,7 @@ fn compressed_replies_and_pushes_are_inflated() {
 #[test]
 fn a_bomb_ends_the_connection_and_answers_its_waiter() {
     let limits = Limits::default().received_bytes_max(1000);
-    let mut peer = Peer::dial(ClientConfig::default().limits(limits));
+    let mut peer = Peer::dial(ClientConfig { limits, ..ClientConfig::default() });
     peer.hear(&accepted("json", 30));
     peer.request("a.b", b"", "ada");
     let (plain, mut scratch) = ([0; 1001], Scratch::new());
@@ -290,7 +294,7 @@ fn what_is_asked_early_goes_out_behind_the_acknowledgement() {
 #[test]
 fn what_cannot_be_sent_is_refused_at_once() {
     let limits = Limits::default().in_flight_max(1).outbound_bytes_max(100);
-    let mut peer = Peer::dial(ClientConfig::default().limits(limits));
+    let mut peer = Peer::dial(ClientConfig { limits, ..ClientConfig::default() });
     peer.hear(&accepted("json", 30));
     peer.sent();
     let refused = |peer: &mut Peer, route: &str, body: &[u8]| {
