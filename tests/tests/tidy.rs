@@ -190,6 +190,7 @@ fn empty_names(source: &Source) -> Vec<String> {
     let is_getter = |function: &&Function| function.name.starts_with("get_");
     let getters = source.functions.iter().filter(is_getter).map(|function| function.name.clone());
     let empty = |name: &String| words(name).any(|word| EMPTY_WORDS.contains(&&*word));
+    let idents = idents.filter(|name| !NAMES_OF_OTHERS.contains(&&***name));
     idents.cloned().chain(paths).filter(empty).chain(getters).collect()
 }
 
@@ -412,6 +413,9 @@ const RUNTIME_LINES_MAX: usize = 250;
 
 /// Words that name the absence of an idea.
 const EMPTY_WORDS: [&str; 6] = ["helper", "helpers", "manager", "managers", "util", "utils"];
+
+/// What a library we use calls things.
+const NAMES_OF_OTHERS: [&str; 2] = ["Helper", "set_helper"];
 
 /// Folders without sources of ours.
 const NOT_OURS: [&str; 5] = [".git", "artifacts", "corpus", "node_modules", "target"];
