@@ -23,6 +23,8 @@ macro_rules! counters {
 }
 
 counters! {
+    /// Connections that could not be accepted.
+    AcceptsFailed = "accepts_failed";
     /// A body above the limit after inflating.
     BodiesTooLarge = "bodies_too_large";
     /// Calls dropped at the hard limit while they ran.
@@ -45,6 +47,8 @@ counters! {
     ConnectionsFaulty = "connections_faulty";
     /// Connections turned away because too many were open.
     ConnectionsRefused = "connections_refused";
+    /// Connections closed before they were ready to work, to make room for others.
+    ConnectionsShed = "connections_shed";
     /// Connections closed because nothing came from them.
     ConnectionsSilent = "connections_silent";
     /// Connections closed because they did not take what was written.
@@ -61,6 +65,8 @@ counters! {
     PacketsUnfinished = "packets_unfinished";
     /// Times a session was not read because a bound was reached.
     Pauses = "pauses";
+    /// Connections without the header that their proxy owes, or from no proxy that is trusted.
+    ProxiesRefused = "proxies_refused";
     /// Pushes that came to a client where nobody takes them, or nobody took them in time.
     PushesDropped = "pushes_dropped";
     /// Pushes that found no room; the session is closed.
@@ -83,10 +89,16 @@ counters! {
     SessionsOpened = "sessions_opened";
     /// Shutdowns that ran out of time with connections left.
     ShutdownsCut = "shutdowns_cut";
+    /// Connections of sources that have too many already.
+    SourcesRefused = "sources_refused";
+    /// Handshakes of TLS that failed.
+    TlsRefused = "tls_refused";
     /// Turns that ended because they had done enough for once.
     TurnsCut = "turns_cut";
     /// User ids refused as illegal or taken.
     UidsRefused = "uids_refused";
+    /// Requests for a WebSocket that were refused.
+    UpgradesRefused = "upgrades_refused";
 }
 
 /// All counters of one server or client. They only grow.

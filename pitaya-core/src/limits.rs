@@ -55,6 +55,9 @@ macro_rules! limits {
 }
 
 limits! {
+    /// How long nobody is accepted after a connection could not be, as when the process has no
+    /// descriptor left.
+    accept_pause: Duration = Duration::from_millis(50), "seconds", AcceptsFailed;
     /// How long a handler may take to answer, counted from the arrival of the call; a route may set
     /// its own.
     call_deadline: Duration = Duration::from_secs(5), "seconds", CallsExpired;
@@ -85,6 +88,9 @@ limits! {
     /// Between two heartbeats, in whole seconds, at least one; a client silent for two and a half
     /// of them and one second is closed.
     heartbeat: Duration = Duration::from_secs(30), "seconds", ConnectionsSilent;
+    /// How long a connection that is not ready to work may send nothing while new ones wait for its
+    /// place.
+    handshake_idle_max: Duration = Duration::from_secs(2), "seconds", ConnectionsShed;
     /// Requests of one client that wait for their reply.
     in_flight_max: usize = 64, "requests", RequestsRefused;
     /// Body of a message after inflating.
@@ -103,6 +109,8 @@ limits! {
     packet_timeout: Duration = Duration::from_secs(10), "seconds", PacketsUnfinished;
     /// A poll of a handler that takes longer is counted and logged.
     poll_slow: Duration = Duration::from_millis(10), "seconds", CallsSlow;
+    /// How long a proxy may take to say for whom it connects.
+    proxy_timeout: Duration = Duration::from_secs(1), "seconds", ProxiesRefused;
     /// Body of a packet that a client takes from its server, also after inflating: by default all
     /// that the wire carries, since a server is chosen by its client and a dictionary may be long.
     received_bytes_max: usize = BODY_BYTES_MAX, "bytes", ConnectionsFaulty;
@@ -114,12 +122,24 @@ limits! {
     session_data_bytes_max: usize = 16 << 10, "bytes", SessionDataRefused;
     /// How long a shutdown may take before what is left is cut.
     shutdown_timeout: Duration = Duration::from_secs(25), "seconds", ShutdownsCut;
+    /// New connections of one source, an IPv4 address or an IPv6 /64, in a second; off unless set.
+    source_accepts_max: usize = usize::MAX, "connections", SourcesRefused;
+    /// Open connections of one source, an IPv4 address or an IPv6 /64; off unless set.
+    source_connections_max: usize = usize::MAX, "connections", SourcesRefused;
     /// Pushes that wait in one subscription of a client; then the oldest is dropped.
     subscription_pushes_max: usize = 256, "pushes", PushesDropped;
     /// Bytes of a user id.
     uid_bytes_max: usize = 128, "bytes", UidsRefused;
+    /// How long a client may take for the handshake of TLS.
+    tls_timeout: Duration = Duration::from_secs(5), "seconds", TlsRefused;
     /// Events handled for one connection before others get a turn.
     turn_events_max: usize = 64, "events", TurnsCut;
+    /// Bytes of the HTTP request that opens a WebSocket.
+    upgrade_head_bytes_max: usize = 8 << 10, "bytes", UpgradesRefused;
+    /// Header lines of the HTTP request that opens a WebSocket.
+    upgrade_head_lines_max: usize = 64, "lines", UpgradesRefused;
+    /// How long a client may take to open a WebSocket, after TLS if there is any.
+    upgrade_timeout: Duration = Duration::from_secs(5), "seconds", UpgradesRefused;
     /// How long a client may take nothing of what waits for it.
     write_timeout: Duration = Duration::from_secs(5), "seconds", ConnectionsSlow;
 }

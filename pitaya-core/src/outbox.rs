@@ -53,6 +53,17 @@ impl Outbox {
         self.packets.len()
     }
 
+    /// The packets themselves, for those who carry each of them in a frame. One that was partly
+    /// written is among them as a whole.
+    pub fn waiting(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &self.bytes[self.start..];
+        self.packets.iter().map(move |packet| {
+            let (packet, after) = rest.split_at(*packet);
+            rest = after;
+            packet
+        })
+    }
+
     /// Whether `bytes` more may wait. What is longer than the limit may wait alone.
     pub(crate) fn has_room(&self, bytes: usize, limits: &Limits) -> bool {
         !self.has_remaining()
@@ -170,6 +181,13 @@ mod tests {
         let mut new = outbox(&[b"first"]);
         new.append_all(old);
         assert_eq!(drain(new, 3), b"firstcdEFg");
+    }
+
+    #[test]
+    fn packets_can_be_had_one_by_one() {
+        let mut outbox = outbox(&[b"ab", b"cdEF", b"g"]);
+        outbox.advance(2);
+        assert_eq!(outbox.waiting().collect::<Vec<_>>(), [&b"cdEF"[..], b"g"]);
     }
 
     #[test]

@@ -9,6 +9,14 @@ use std::panic::Location;
 /// needs.
 #[derive(Clone, Eq, PartialEq, thiserror::Error)]
 pub enum StartError {
+    /// An acceptor that nobody could use.
+    #[error("the acceptor on {address}: {why}")]
+    Acceptor {
+        /// Where it was to listen.
+        address: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A route whose name cannot be one.
     #[error("bad route `{route}`, declared at {place}: {why}")]
     BadRoute {

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Buf;
@@ -16,10 +16,13 @@ use pitaya_proto::zlib::Scratch;
 use crate::mailbox::Mailbox;
 use crate::runtime::Runtime;
 use crate::timers::{Alarm, Timers};
-use crate::transport::Transport;
+use crate::transport::{Room, Transport};
 
 /// What a stream is for: a server's side runs handlers, a client's side completes requests.
 pub trait Serve<M: Machine> {
+    /// Bytes came from the peer.
+    fn handle_bytes(&mut self, now: Instant);
+
     /// Takes an event, and says at once what it decides.
     fn handle_event(
         &mut self, now: Instant, cx: &mut Context<'_>, event: M::Event<'_>,
@@ -35,9 +38,9 @@ pub trait Serve<M: Machine> {
 
 /// A stream at work; see [`Drive::new`].
 #[derive(Debug)]
-pub struct Drive<R, I, T, M: Machine, S> {
+pub struct Drive<R, I, M: Machine, S> {
     runtime: R,
-    socket: Socket<I, T>,
+    socket: Socket<I>,
     /// The beginning of a packet, or what came while nothing could be taken.
     held: Vec<u8>,
     engine: Engine<M, S>,
@@ -48,18 +51,18 @@ pub struct Drive<R, I, T, M: Machine, S> {
     counters: Arc<Counters>,
 }
 
-impl<R, I, T, M, S> Drive<R, I, T, M, S>
+impl<R, I, M, S> Drive<R, I, M, S>
 where
     R: Runtime,
     I: AsyncRead + AsyncWrite + Unpin,
-    T: Transport,
     M: Machine,
     S: Serve<M>,
 {
     /// The future of one stream. It ends when the stream is closed and `serve` is done.
     pub fn new(
-        runtime: R, timers: &Arc<Timers>, (io, transport): (I, T), (machine, serve): (M, S),
-        mailbox: Arc<Mailbox<M::Command>>, (limits, counters): (&Limits, &Arc<Counters>),
+        runtime: R, timers: &Arc<Timers>, (io, transport): (I, Transport),
+        (machine, serve): (M, S), mailbox: Arc<Mailbox<M::Command>>,
+        (limits, counters): (&Limits, &Arc<Counters>),
     ) -> Self {
         Self {
             runtime,
@@ -77,9 +80,7 @@ where
     /// One turn: all that can be done now, but no more than is fair.
     fn turn(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Poll<()> {
         let now = self.runtime.now();
-        if self.engine.machine.poll_timeout().is_some_and(|deadline| deadline <= now) {
-            self.engine.machine.handle_timeout(now, &mut buffers.scratch);
-        }
+        self.handle_timeout(now, &mut buffers.scratch);
         let (events_left, bytes_left) = (self.turn_events_max, TURN_BYTES_MAX);
         let scratch = &mut buffers.scratch;
         let mut turn = Turn { now, cx, scratch, events_left, bytes_left };
@@ -92,7 +93,7 @@ where
             self.engine.apply(&mut turn);
             let wants_bytes = self.offer_held(&mut turn);
             let wrote = self.socket.write(&mut turn, &mut self.engine.machine);
-            let read = wants_bytes && self.read(&mut turn, &mut buffers.read);
+            let read = wants_bytes && self.read(&mut turn, &mut buffers.read, &mut buffers.room);
             if turn.is_over() {
                 self.counters.add(Counter::TurnsCut);
                 turn.cx.waker().wake_by_ref();
@@ -103,6 +104,19 @@ where
             }
         }
         self.rest(now, cx)
+    }
+
+    fn handle_timeout(&mut self, now: Instant, scratch: &mut Scratch) {
+        let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
+        let (machine, socket) = (&mut self.engine.machine, &mut self.socket);
+        if is_over(socket.transport.poll_timeout()) && !socket.ended {
+            socket.transport.handle_timeout();
+            socket.ended = true;
+            machine.handle_failure(now, io::ErrorKind::TimedOut);
+        }
+        if is_over(machine.poll_timeout()) {
+            machine.handle_timeout(now, scratch);
+        }
     }
 
     /// Gives the machine what is held; whether it wants more.
@@ -116,20 +130,30 @@ where
         } else {
             self.held.drain(..consumed);
         }
-        wants_bytes
+        if !wants_bytes {
+            self.socket.transport.handle_pause();
+        }
+        wants_bytes && self.socket.transport.wants_bytes()
     }
 
     /// Reads once, and gives the machine what came. Whether anything did.
-    fn read(&mut self, turn: &mut Turn<'_, '_>, buffer: &mut [u8]) -> bool {
-        let machine = &mut self.engine.machine;
-        let mut input = match self.socket.read(turn, buffer, machine, self.held.len()) {
+    fn read(&mut self, turn: &mut Turn<'_, '_>, buffer: &mut [u8], room: &mut Room) -> bool {
+        let (mut input, end) = match self.socket.read(turn, buffer, room) {
             Poll::Pending => return false,
-            Poll::Ready(input) => input,
+            Poll::Ready(read) => read,
         };
+        if end.is_none() {
+            self.engine.serve.handle_bytes(turn.now);
+        }
         if self.held.is_empty() {
             self.engine.pump(turn, &mut input);
         }
         self.held.extend_from_slice(input);
+        match end {
+            None => {}
+            Some(End::Eof) => self.engine.machine.handle_eof(turn.now, self.held.len()),
+            Some(End::Failure(kind)) => self.engine.machine.handle_failure(turn.now, kind),
+        }
         true
     }
 
@@ -143,7 +167,7 @@ where
                 return Poll::Ready(());
             }
         }
-        match earlier(self.engine.machine.poll_timeout(), self.socket.lingers_until) {
+        match earlier(self.engine.machine.poll_timeout(), self.socket.poll_timeout()) {
             Some(deadline) => self.alarm.set(cx, now, deadline),
             None => self.alarm.clear(),
         }
@@ -151,11 +175,10 @@ where
     }
 }
 
-impl<R, I, T, M, S> Future for Drive<R, I, T, M, S>
+impl<R, I, M, S> Future for Drive<R, I, M, S>
 where
     R: Runtime,
     I: AsyncRead + AsyncWrite + Unpin,
-    T: Transport,
     M: Machine<Command: Unpin> + Unpin,
     S: Serve<M> + Unpin,
 {
@@ -222,45 +245,46 @@ impl<M: Machine, S: Serve<M>> Engine<M, S> {
 
 /// The socket and what stands before it.
 #[derive(Debug)]
-struct Socket<I, T> {
+struct Socket<I> {
     /// Nothing once the stream is closed, though handlers may still run.
     io: Option<I>,
-    transport: T,
+    transport: Transport,
     /// The peer has said its last.
     ended: bool,
     /// Closed for writing; the peer has until then to notice.
     lingers_until: Option<Instant>,
 }
 
-impl<I: AsyncRead + AsyncWrite + Unpin, T: Transport> Socket<I, T> {
-    /// Reads once. The end and a failure are told to the machine, and give no bytes.
-    fn read<'b, M: Machine>(
-        &'b mut self, turn: &mut Turn<'_, '_>, buffer: &'b mut [u8], machine: &mut M, held: usize,
-    ) -> Poll<&'b [u8]> {
+/// How a stream ended.
+enum End {
+    Eof,
+    Failure(io::ErrorKind),
+}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
+    /// Reads once: what came for the machine, and the end if this was it.
+    fn read<'b>(
+        &mut self, turn: &mut Turn<'_, '_>, buffer: &'b mut [u8], room: &'b mut Room,
+    ) -> Poll<(&'b [u8], Option<End>)> {
         let Some(io) = self.io.as_mut().filter(|_| !self.ended) else { return Poll::Pending };
         let buffer = &mut buffer[..turn.bytes_left];
-        let read = match Pin::new(io).poll_read(turn.cx, buffer) {
+        let (input, end) = match Pin::new(io).poll_read(turn.cx, buffer) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(read) => read,
-        };
-        let failure = match read {
-            Ok(0) => {
-                self.ended = true;
-                machine.handle_eof(turn.now, held);
-                return Poll::Ready(&[]);
-            }
-            Ok(count) => {
+            Poll::Ready(Ok(0)) => (&[][..], Some(End::Eof)),
+            Poll::Ready(Ok(count)) => {
                 turn.bytes_left -= count;
-                match self.transport.decode(&buffer[..count]) {
-                    Ok(input) => return Poll::Ready(input),
-                    Err(failure) => failure,
+                match self.transport.decode(turn.now, &buffer[..count], room) {
+                    Ok(input) => (input, self.transport.is_ended().then_some(End::Eof)),
+                    Err(error) => {
+                        tracing::debug!(%error, "a connection broke the rules of its transport");
+                        (&[][..], Some(End::Failure(error.kind())))
+                    }
                 }
             }
-            Err(failure) => failure,
+            Poll::Ready(Err(error)) => (&[][..], Some(End::Failure(error.kind()))),
         };
-        self.ended = true;
-        machine.handle_failure(turn.now, failure.kind());
-        Poll::Ready(&[])
+        self.ended = end.is_some();
+        Poll::Ready((input, end))
     }
 
     /// Writes as much as the socket takes. Whether anything was written.
@@ -268,39 +292,51 @@ impl<I: AsyncRead + AsyncWrite + Unpin, T: Transport> Socket<I, T> {
         let mut written = 0;
         // What a finished machine still holds is for the next connection of its session.
         while let Some(io) = self.io.as_mut().filter(|_| !machine.is_finished()) {
-            let wire = self.transport.encode(machine.outbox());
+            let mut wire = self.transport.encode(machine.outbox());
             if !wire.has_remaining() {
                 break;
             }
-            let failure = match Pin::new(io).poll_write(turn.cx, wire.chunk()) {
+            match write_some(io, turn.cx, &mut wire) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(count @ 1..)) => {
-                    wire.advance(count);
-                    written += count;
-                    continue;
+                Poll::Ready(Ok(count)) => written += count,
+                Poll::Ready(Err(failure)) => {
+                    self.ended = true;
+                    machine.handle_failure(turn.now, failure);
+                    return true;
                 }
-                Poll::Ready(Ok(0)) => io::ErrorKind::WriteZero,
-                Poll::Ready(Err(error)) => error.kind(),
-            };
-            self.ended = true;
-            machine.handle_failure(turn.now, failure);
-            return true;
+            }
         }
         machine.handle_written(turn.now, written);
         written > 0
     }
 
-    /// Closes for writing, lets the peer notice, then closes for good. Whether it is closed.
+    fn poll_timeout(&self) -> Option<Instant> {
+        let layers = self.transport.poll_timeout().filter(|_| !self.ended);
+        if self.lingers_until.is_some() || self.io.is_none() { self.lingers_until } else { layers }
+    }
+
+    /// Lets the layers say their last, closes for writing, lets the peer notice, then closes for
+    /// good. Whether it is closed.
     ///
     /// A socket that is closed while bytes of the peer are unread loses what was written last, so
     /// turns go on to read until the peer ends too.
     fn poll_close(&mut self, now: Instant, cx: &mut Context<'_>, linger_timeout: Duration) -> bool {
         let Some(io) = &mut self.io else { return true };
-        if Pin::new(&mut *io).poll_close(cx).is_pending() && self.lingers_until.is_none() {
-            self.lingers_until = Some(now + linger_timeout);
+        let mut until = *self.lingers_until.get_or_insert(now + linger_timeout);
+        while let Some(last) = self.transport.close().filter(|last| !last.is_empty()) {
+            match write_some(io, cx, last) {
+                Poll::Pending if until > now => return false,
+                // A long page takes as long as its reader goes on to take it.
+                Poll::Ready(Ok(_)) => until = *self.lingers_until.insert(now + linger_timeout),
+                Poll::Pending | Poll::Ready(Err(_)) => {
+                    self.ended = true;
+                    break;
+                }
+            }
+        }
+        if Pin::new(&mut *io).poll_close(cx).is_pending() && until > now {
             return false;
         }
-        let until = *self.lingers_until.get_or_insert(now + linger_timeout);
         let ended = self.ended || until <= now;
         if ended {
             (self.io, self.lingers_until) = (None, None);
@@ -309,15 +345,30 @@ impl<I: AsyncRead + AsyncWrite + Unpin, T: Transport> Socket<I, T> {
     }
 }
 
+/// Writes once.
+fn write_some(
+    io: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>, wire: &mut impl Buf,
+) -> Poll<Result<usize, io::ErrorKind>> {
+    match ready!(Pin::new(io).poll_write(cx, wire.chunk())) {
+        Ok(0) => Poll::Ready(Err(io::ErrorKind::WriteZero)),
+        Ok(count) => {
+            wire.advance(count);
+            Poll::Ready(Ok(count))
+        }
+        Err(error) => Poll::Ready(Err(error.kind())),
+    }
+}
+
 /// What a thread lends to whichever stream it drives.
 struct Buffers {
     read: Vec<u8>,
+    room: Room,
     scratch: Scratch,
 }
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { read: vec![0; TURN_BYTES_MAX], scratch: Scratch::new() }
+        Self { read: vec![0; TURN_BYTES_MAX], room: Room::default(), scratch: Scratch::new() }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One timer wheel for all that waits on one executor; it alone uses the runtime's timer.
 
-use std::pin::Pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -32,7 +33,7 @@ impl Timers {
         let (turned, clock) = (Arc::clone(&timers), runtime.clone());
         runtime.spawn(async move {
             let mut timer = clock.timer();
-            std::future::poll_fn(|cx| turned.poll_turn(cx, &clock, &mut timer)).await;
+            poll_fn(|cx| turned.poll_turn(cx, &clock, &mut timer)).await;
         });
         timers
     }
@@ -173,4 +174,16 @@ impl<R: Runtime> Future for Sleep<R> {
         self.alarm.set(cx, now, until);
         Poll::Pending
     }
+}
+
+/// The result of `work`, unless `until` ends first.
+pub(crate) async fn before<T>(
+    until: impl Future<Output = ()>, work: impl Future<Output = T>,
+) -> Option<T> {
+    let (mut until, mut work) = (pin!(until), pin!(work));
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => until.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }

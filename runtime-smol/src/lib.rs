@@ -32,7 +32,9 @@ use smol::Executor;
 use smol::stream::StreamExt as _;
 
 pub use pitaya_core::*;
-pub use pitaya_driver::{ConnectError, RawSubscription, Subscription};
+pub use pitaya_driver::{
+    Acceptor, ConnectError, RawSubscription, Subscription, Tls, TlsClient, TlsError,
+};
 pub use stream::Stream;
 
 /// A client on smol.
@@ -67,7 +69,7 @@ thread_local! {
 }
 
 impl Runtime for Smol {
-    type Listener = Acceptor;
+    type Listener = ListeningSocket;
     type Stream = Stream;
     type Timer = Alarm;
 
@@ -88,8 +90,8 @@ impl Runtime for Smol {
         }
     }
 
-    async fn bind(&self, address: SocketAddr) -> io::Result<Acceptor> {
-        Async::<TcpListener>::bind(address).map(Acceptor)
+    async fn bind(&self, address: SocketAddr) -> io::Result<ListeningSocket> {
+        Async::<TcpListener>::bind(address).map(ListeningSocket)
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
@@ -135,9 +137,9 @@ pub fn block_on<T>(main: impl Future<Output = T>) -> io::Result<T> {
 
 /// A listening socket on smol.
 #[derive(Debug)]
-pub struct Acceptor(Async<TcpListener>);
+pub struct ListeningSocket(Async<TcpListener>);
 
-impl Listener for Acceptor {
+impl Listener for ListeningSocket {
     type Stream = Stream;
 
     async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {

@@ -32,7 +32,9 @@ use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use pitaya_core::*;
-pub use pitaya_driver::{ConnectError, RawSubscription, Subscription};
+pub use pitaya_driver::{
+    Acceptor, ConnectError, RawSubscription, Subscription, Tls, TlsClient, TlsError,
+};
 pub use stream::Stream;
 
 /// A client on tokio.
@@ -60,7 +62,7 @@ pub type ServerHandle = pitaya_driver::ServerHandle<Tokio>;
 pub struct Tokio(Handle);
 
 impl Runtime for Tokio {
-    type Listener = Acceptor;
+    type Listener = ListeningSocket;
     type Stream = Stream;
     type Timer = Alarm;
 
@@ -82,8 +84,8 @@ impl Runtime for Tokio {
         drop(self.0.spawn(task));
     }
 
-    async fn bind(&self, address: SocketAddr) -> io::Result<Acceptor> {
-        TcpListener::bind(address).await.map(Acceptor)
+    async fn bind(&self, address: SocketAddr) -> io::Result<ListeningSocket> {
+        TcpListener::bind(address).await.map(ListeningSocket)
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<Stream> {
@@ -131,9 +133,9 @@ pub fn block_on<T>(main: impl Future<Output = T>) -> io::Result<T> {
 
 /// A listening socket on tokio.
 #[derive(Debug)]
-pub struct Acceptor(TcpListener);
+pub struct ListeningSocket(TcpListener);
 
-impl Listener for Acceptor {
+impl Listener for ListeningSocket {
     type Stream = Stream;
 
     async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {

@@ -18,7 +18,7 @@ use pitaya_core::{
     Machine as _, Next, Payload, Player, Session,
 };
 use pitaya_driver::{
-    Drive, Mailbox, Plain, Runtime as _, Serve, Server, ServerHandle, Sleep, Timers,
+    Drive, Mailbox, Runtime as _, Serve, Server, ServerHandle, Sleep, Timers, Transport,
 };
 use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::packet::PacketKind;
@@ -142,7 +142,7 @@ fn one_turn_reads_no_more_than_is_fair() {
         let mut drive = Drive::new(
             sim.clone(),
             &Timers::start(&sim),
-            (flood.clone(), Plain),
+            (flood.clone(), Transport::TCP),
             (player, Ignore),
             Arc::new(Mailbox::new(1, 1)),
             (config.limits(), config.counters()),
@@ -210,6 +210,8 @@ impl AsyncWrite for Flood {
 struct Ignore;
 
 impl Serve<Player> for Ignore {
+    fn handle_bytes(&mut self, _now: Instant) {}
+
     fn handle_event(
         &mut self, _: Instant, _: &mut Context<'_>, _: Event<'_>, _: &mut Vec<Command>,
     ) {

@@ -1,11 +1,8 @@
 //! From an address to a connection that works, or to the reason why not.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 
 use futures_channel::oneshot;
 use pitaya_core::{ClientConfig, ClientConn, CloseReason};
@@ -14,8 +11,8 @@ use pitaya_proto::handshake::HandshakeResponse;
 use crate::client::line::Line;
 use crate::drive::Drive;
 use crate::runtime::Runtime;
-use crate::timers::{Sleep, Timers};
-use crate::transport::Plain;
+use crate::timers::{Sleep, Timers, before};
+use crate::transport::Transport;
 
 /// Why there is no connection.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
@@ -85,7 +82,7 @@ pub(super) async fn connect<R: Runtime + Unpin>(
     let drive = Drive::new(
         runtime.clone(),
         &running.0,
-        (io, Plain),
+        (io, Transport::TCP),
         (ClientConn::new(Arc::clone(config), began), serving),
         line.mailbox(),
         (&config.limits, &config.counters),
@@ -106,16 +103,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.0.stop();
     }
-}
-
-/// The result of `work`, unless `until` ends first.
-async fn before<T>(until: impl Future<Output = ()>, work: impl Future<Output = T>) -> Option<T> {
-    let (mut until, mut work) = (pin!(until), pin!(work));
-    poll_fn(|cx| match work.as_mut().poll(cx) {
-        Poll::Ready(result) => Poll::Ready(Some(result)),
-        Poll::Pending => until.as_mut().poll(cx).map(|()| None),
-    })
-    .await
 }
 
 async fn dial<R: Runtime>(runtime: &R, address: &str) -> Result<R::Stream, ConnectError> {

@@ -88,6 +88,8 @@ pub(super) struct Serving {
 }
 
 impl Serve<ClientConn<Waiter>> for Serving {
+    fn handle_bytes(&mut self, _now: Instant) {}
+
     fn handle_event(
         &mut self, _now: Instant, _cx: &mut Context<'_>, event: ClientEvent<'_, Waiter>,
         _commands: &mut Vec<ClientCommand<Waiter>>,

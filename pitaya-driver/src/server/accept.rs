@@ -1,4 +1,4 @@
-//! Acceptors: from a listening socket to one task for each connection.
+//! From a listening socket to one task for each connection.
 
 use std::future::poll_fn;
 use std::io;
@@ -8,14 +8,17 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use pitaya_core::{Player, StartError};
+use futures_io::{AsyncRead, AsyncWrite};
+use pitaya_core::{Counter, Instant, Player, StartError};
 
 use crate::drive::Drive;
 use crate::runtime::{Listener, Runtime};
+use crate::server::acceptor::Door;
+use crate::server::proxy;
 use crate::server::serve::ServePlayer;
-use crate::server::shared::Shared;
-use crate::timers::Sleep;
-use crate::transport::Plain;
+use crate::server::shared::{Place, Shared};
+use crate::timers::{Sleep, before};
+use crate::transport::Transport;
 
 /// A socket that listens on `address`, a host and a port.
 pub(super) async fn bind<R: Runtime>(
@@ -42,16 +45,27 @@ pub(super) async fn bind<R: Runtime>(
 }
 
 /// Accepts until the server stops.
-pub(super) async fn accept_all<R: Runtime>(shared: &Arc<Shared<R>>, listener: R::Listener) {
+pub(super) async fn accept_all<R, L>(shared: &Arc<Shared<R>>, door: &Arc<Door>, listener: L)
+where
+    R: Runtime,
+    L: Listener<Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static>,
+{
+    let mut failures = Failures::default();
     while let Some(accepted) = accept(shared, &listener).await {
         match accepted {
-            Ok((stream, remote)) => start(shared, stream, remote),
+            Ok((stream, remote)) => start(shared, door, stream, remote),
+            Err(error) if is_of_one_connection(&error) => {
+                tracing::debug!(%error, "a connection was gone before it was accepted");
+            }
             Err(error) => {
                 // Most often the process has no descriptor left; trying at once again would only
                 // spin.
-                tracing::warn!(%error, "a connection could not be accepted");
-                let runtime = shared.runtime.clone();
-                let pause = Sleep::lasting(&shared.timers, runtime, ACCEPT_PAUSE);
+                shared.config.counters().add(Counter::AcceptsFailed);
+                failures.log(shared.runtime.now(), &error);
+                shared.shed();
+                let (runtime, pause) =
+                    (shared.runtime.clone(), shared.config.limits().accept_pause);
+                let pause = Sleep::lasting(&shared.timers, runtime, pause);
                 shared.unless_stopped(pause).await;
             }
         }
@@ -59,28 +73,89 @@ pub(super) async fn accept_all<R: Runtime>(shared: &Arc<Shared<R>>, listener: R:
 }
 
 /// The next connection, once there is room for it; `None` if the server stops.
-async fn accept<R: Runtime>(
-    shared: &Shared<R>, listener: &R::Listener,
-) -> Option<io::Result<(R::Stream, SocketAddr)>> {
-    poll_fn(|cx| shared.poll_room(cx)).await;
+async fn accept<R: Runtime, L: Listener>(
+    shared: &Arc<Shared<R>>, listener: &L,
+) -> Option<io::Result<(L::Stream, SocketAddr)>> {
+    while let Some(until) = shared.shed() {
+        let until = Sleep::until(&shared.timers, shared.runtime.clone(), until);
+        before(until, poll_fn(|cx| shared.poll_room(cx))).await;
+    }
     shared.unless_stopped(listener.accept()).await
 }
 
-fn start<R: Runtime>(shared: &Arc<Shared<R>>, stream: R::Stream, remote: SocketAddr) {
+fn start<R, I>(shared: &Arc<Shared<R>>, door: &Arc<Door>, stream: I, remote: SocketAddr)
+where
+    R: Runtime,
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let Some(place) = shared.enter() else { return };
-    let config = &shared.config;
+    if door.proxies.is_none() {
+        if let Some(drive) = drive(place, door, stream, remote) {
+            shared.runtime.spawn(alone(drive));
+        }
+        return;
+    }
+    let door = Arc::clone(door);
+    shared.runtime.spawn(async move {
+        let mut stream = stream;
+        if let Some(remote) = read_source(&place, &door, &mut stream, remote).await
+            && let Some(drive) = drive(place, &door, stream, remote)
+        {
+            alone(drive).await;
+        }
+    });
+}
+
+/// Where a connection comes from that came through a proxy; `None` if it is of no use.
+async fn read_source<R: Runtime>(
+    place: &Place<R>, door: &Door, stream: &mut (impl AsyncRead + Unpin), proxy: SocketAddr,
+) -> Option<SocketAddr> {
+    let (shared, ip) = (&place.shared, proxy.ip().to_canonical());
+    let refuse = |why: &str| {
+        shared.config.counters().add(Counter::ProxiesRefused);
+        tracing::debug!(%proxy, why, "refused behind a proxy");
+        None
+    };
+    if !door.proxies.iter().flatten().any(|network| network.contains(&ip)) {
+        return refuse("this proxy is not trusted");
+    }
+    let (runtime, limits) = (shared.runtime.clone(), shared.config.limits());
+    let until = Sleep::lasting(&shared.timers, runtime, limits.proxy_timeout);
+    match before(until, proxy::read_source(stream)).await {
+        None => refuse("no PROXY header in time"),
+        Some(Err(error)) => refuse(&error.to_string()),
+        Some(Ok(source)) => Some(source.unwrap_or(proxy)),
+    }
+}
+
+/// The future of a connection; `None` if it is turned away.
+fn drive<R: Runtime, I: AsyncRead + AsyncWrite + Unpin>(
+    mut place: Place<R>, door: &Door, stream: I, remote: SocketAddr,
+) -> Option<Drive<R, I, Player, ServePlayer<R>>> {
+    if !place.admit(remote.ip()) {
+        tracing::debug!(%remote, "turned away: too many connections from there");
+        return None;
+    }
+    let shared = Arc::clone(&place.shared);
+    let (config, now) = (&shared.config, shared.runtime.now());
+    let limits = config.limits();
+    let transport =
+        Transport::accept(door.tls.as_ref(), door.web.as_ref(), now, limits, config.counters());
+    let transport =
+        transport.inspect_err(|error| tracing::error!(%error, "cannot speak TLS")).ok()?;
+    // The layers have deadlines of their own, and then the client still needs time to begin.
+    let layered = door.tls.is_some() || door.web.is_some();
+    let begins = if layered { now + limits.handshake_timeout } else { now };
     let mailbox = Arc::clone(&place.mailbox);
     let routes = Arc::clone(&shared.handlers.routes);
-    let player = Player::new(Arc::clone(config), routes, shared.runtime.now());
-    let drive = Drive::new(
+    Some(Drive::new(
         shared.runtime.clone(),
         &shared.timers,
-        (stream, Plain),
-        (player, ServePlayer::new(place, remote)),
+        (stream, transport),
+        (Player::new(Arc::clone(config), routes, begins), ServePlayer::new(place, remote)),
         mailbox,
-        (config.limits(), config.counters()),
-    );
-    shared.runtime.spawn(alone(drive));
+        (limits, config.counters()),
+    ))
 }
 
 /// Drives a connection. A panic in it costs no other: some executors would end with it.
@@ -97,6 +172,32 @@ async fn alone(drive: impl Future<Output = ()>) {
     if catch_unwind(AssertUnwindSafe(|| drop(drive))).is_err() {
         tracing::error!("what a handler held panicked as it was dropped");
     }
+}
+
+/// Failures to accept, told to the log seldom: they come in great numbers.
+#[derive(Default)]
+struct Failures {
+    quiet_until: Option<Instant>,
+    untold: u64,
+}
+
+impl Failures {
+    fn log(&mut self, now: Instant, error: &io::Error) {
+        if self.quiet_until.is_some_and(|until| now < until) {
+            self.untold += 1;
+            return;
+        }
+        let untold = std::mem::take(&mut self.untold);
+        tracing::warn!(%error, untold, "connections cannot be accepted");
+        self.quiet_until = Some(now + FAILURE_LOG_PAUSE);
+    }
+}
+
+/// Whether the next connection may well be accepted all the same.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    let kinds = [ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted];
+    kinds.contains(&error.kind())
 }
 
 fn parse(address: &str) -> io::Result<(&str, u16)> {
@@ -120,5 +221,5 @@ fn hint(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-/// How long no connection is accepted after one could not be.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often failures to accept are logged at most.
+const FAILURE_LOG_PAUSE: Duration = Duration::from_secs(5);

@@ -1,14 +1,18 @@
 //! A server: from the description of an application to acceptors, sessions and a clean end.
 
 mod accept;
+mod acceptor;
 mod host;
+pub mod proxy;
 mod serve;
 mod shared;
+mod sources;
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use futures_io::{AsyncRead, AsyncWrite};
 use pitaya_core::app::Handlers;
 use pitaya_core::{App, Codec, ConnConfig, Counters, Error, Limits, StartError};
 use pitaya_proto::dictionary::Dictionary;
@@ -16,6 +20,9 @@ use pitaya_proto::handshake::HandshakeRequest;
 
 use crate::runtime::{Listener, Native, Runtime};
 use crate::timers::Sleep;
+use crate::transport::tls::Tls;
+pub use acceptor::Acceptor;
+use acceptor::Door;
 use shared::Shared;
 
 /// The description of a server; [`run`](Self::run) or [`start`](Self::start) makes it one.
@@ -23,7 +30,8 @@ pub struct Server<R> {
     kind: String,
     build: Box<Build>,
     codec: &'static str,
-    tcp: Vec<String>,
+    acceptors: Vec<Acceptor>,
+    custom: Vec<(Acceptor, Box<Custom<R>>)>,
     dictionary: Vec<(String, u16)>,
     compression: bool,
     limits: Limits,
@@ -32,6 +40,8 @@ pub struct Server<R> {
     runtime: PhantomData<fn() -> R>,
 }
 
+/// Starts an acceptor whose socket the application made.
+type Custom<R> = dyn FnOnce(&Arc<Shared<R>>, Door) -> Option<SocketAddr> + Send;
 type OnReady = dyn FnOnce(&[SocketAddr]) + Send;
 type Build = dyn FnOnce(&str, Dictionary) -> Result<Handlers, StartError> + Send;
 
@@ -46,7 +56,8 @@ impl<R: Runtime> Server<R> {
             kind: kind.into(),
             build: Box::new(|kind, dictionary| app.build(kind, dictionary)),
             codec: C::NAME,
-            tcp: Vec::new(),
+            acceptors: Vec::new(),
+            custom: Vec::new(),
             dictionary: Vec::new(),
             compression: true,
             limits: Limits::default(),
@@ -59,8 +70,48 @@ impl<R: Runtime> Server<R> {
     /// Accepts clients over TCP on `address`, such as `127.0.0.1:3250`; port 0 lets the system
     /// choose. A server may have several acceptors.
     #[must_use]
-    pub fn tcp(mut self, address: impl Into<String>) -> Self {
-        self.tcp.push(address.into());
+    pub fn tcp(self, address: impl Into<String>) -> Self {
+        self.accept(Acceptor::tcp(address))
+    }
+
+    /// Accepts clients over TLS.
+    #[must_use]
+    pub fn tls(self, address: impl Into<String>, tls: Tls) -> Self {
+        self.accept(Acceptor::tls(address, tls))
+    }
+
+    /// Accepts clients over WebSocket.
+    #[must_use]
+    pub fn ws(self, address: impl Into<String>) -> Self {
+        self.accept(Acceptor::ws(address))
+    }
+
+    /// Accepts clients over WebSocket and TLS.
+    #[must_use]
+    pub fn wss(self, address: impl Into<String>, tls: Tls) -> Self {
+        self.accept(Acceptor::wss(address, tls))
+    }
+
+    /// Accepts clients as `acceptor` says.
+    #[must_use]
+    pub fn accept(mut self, acceptor: Acceptor) -> Self {
+        self.acceptors.push(acceptor);
+        self
+    }
+
+    /// Accepts clients on a socket of one's own, such as a Unix domain socket, with the layers of
+    /// `acceptor`, whose address is only for messages.
+    #[must_use]
+    pub fn accept_on<L>(mut self, acceptor: Acceptor, listener: L) -> Self
+    where
+        L: Listener<Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static>,
+    {
+        let start = |shared: &Arc<Shared<R>>, door: Door| {
+            let address = listener.local_addr().ok();
+            shared.accept(door, listener);
+            address
+        };
+        self.custom.push((acceptor, Box::new(start)));
         self
     }
 
@@ -110,11 +161,16 @@ impl<R: Runtime> Server<R> {
     /// runs then.
     pub async fn start_on(self, runtime: R) -> Result<ServerHandle<R>, StartError> {
         let mut listeners = Vec::new();
-        for address in &self.tcp {
-            listeners.push(accept::bind(&runtime, &self.kind, address).await?);
+        for acceptor in &self.acceptors {
+            let listener = accept::bind(&runtime, &self.kind, &acceptor.address).await?;
+            listeners.push((acceptor.build()?, listener));
         }
-        let addresses: Vec<_> =
-            listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let mut custom = Vec::new();
+        for (acceptor, start) in self.custom {
+            custom.push((acceptor.build()?, start));
+        }
+        let mut addresses: Vec<_> =
+            listeners.iter().filter_map(|(_, listener)| listener.local_addr().ok()).collect();
         let dictionary = |why: &dyn std::fmt::Display| StartError::Dictionary(why.to_string());
         let routes = Dictionary::new(self.dictionary).map_err(|why| dictionary(&why))?;
         let handlers = (self.build)(&self.kind, routes.clone())?;
@@ -125,7 +181,8 @@ impl<R: Runtime> Server<R> {
             config = config.validator(name, validator);
         }
         let shared = Shared::new(runtime, Arc::new(config), handlers);
-        listeners.into_iter().for_each(|listener| shared.accept(listener));
+        addresses.extend(custom.into_iter().filter_map(|(door, start)| start(&shared, door)));
+        listeners.into_iter().for_each(|(door, listener)| shared.accept(door, listener));
         tracing::info!(kind = self.kind, ?addresses, "ready");
         self.on_ready.into_iter().for_each(|ready| ready(&addresses));
         Ok(ServerHandle { addresses, shared })
@@ -169,7 +226,8 @@ pub struct ServerHandle<R: Runtime> {
 }
 
 impl<R: Runtime> ServerHandle<R> {
-    /// Where it listens, in the order of its acceptors.
+    /// Where it listens, in the order of its acceptors; those on sockets of one's own come last,
+    /// if they have such an address.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }

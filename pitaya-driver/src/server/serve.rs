@@ -168,6 +168,10 @@ impl Watch {
 }
 
 impl<R: Runtime> Serve<Player> for ServePlayer<R> {
+    fn handle_bytes(&mut self, now: Instant) {
+        self.place.handle_bytes(now);
+    }
+
     fn handle_event(
         &mut self, now: Instant, cx: &mut Context<'_>, event: Event<'_>,
         commands: &mut Vec<Command>,

@@ -2,18 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use futures_io::{AsyncRead, AsyncWrite};
 use pitaya_core::app::Handlers;
-use pitaya_core::{CloseReason, Command, ConnConfig, Counter, Error, SessionTable};
+use pitaya_core::{CloseReason, Command, ConnConfig, Counter, Error, Instant, SessionTable};
 use pitaya_proto::error;
 
 use crate::mailbox::Mailbox;
-use crate::runtime::Runtime;
+use crate::runtime::{Listener, Runtime};
 use crate::server::accept::accept_all;
+use crate::server::acceptor::Door;
+use crate::server::sources::Sources;
 use crate::timers::{Sleep, Timers};
 
 /// The server itself. Calls to local routes do not lock anything of it.
@@ -26,11 +30,20 @@ pub(super) struct Shared<R> {
     sessions: Mutex<SessionTable<Address>>,
     open: Mutex<BTreeMap<u64, Address>>,
     opened: AtomicU64,
-    handshaking: AtomicUsize,
+    /// Connections that are not ready to work.
+    shaking: Mutex<BTreeMap<u64, Shaking>>,
+    sources: Mutex<Sources>,
     acceptors: AtomicUsize,
     stops: AtomicBool,
     /// Tasks that wait for room, or for the end.
     waiting: Mutex<Vec<Waker>>,
+}
+
+/// A connection that is not ready to work, and when it was last heard of.
+#[derive(Debug)]
+struct Shaking {
+    address: Address,
+    heard: Instant,
 }
 
 /// Where a session and its connection are reached.
@@ -48,7 +61,8 @@ impl<R: Runtime> Shared<R> {
             sessions,
             open: Mutex::default(),
             opened: AtomicU64::new(0),
-            handshaking: AtomicUsize::new(0),
+            shaking: Mutex::default(),
+            sources: Mutex::default(),
             acceptors: AtomicUsize::new(0),
             stops: AtomicBool::new(false),
             waiting: Mutex::default(),
@@ -76,16 +90,37 @@ impl<R: Runtime> Shared<R> {
         let mailbox = Mailbox::new(limits.outbound_packets_max, limits.outbound_bytes_max);
         let (id, mailbox) = (self.opened.fetch_add(1, Ordering::Relaxed), Arc::new(mailbox));
         open.insert(id, Arc::clone(&mailbox));
-        self.handshaking.fetch_add(1, Ordering::Relaxed);
-        Some(Place { handshakes: true, id, mailbox, shared: Arc::clone(self) })
+        let shaking = Shaking { address: Arc::clone(&mailbox), heard: self.runtime.now() };
+        lock(&self.shaking).insert(id, shaking);
+        Some(Place { id, mailbox, shaking: true, shared: Arc::clone(self), source: None })
     }
 
     /// Ready when a connection may be accepted.
     pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        self.poll_until(cx, || {
-            self.stops()
-                || self.handshaking.load(Ordering::Relaxed) < self.config.limits().handshaking_max
-        })
+        self.poll_until(cx, || self.stops() || !self.is_crowded())
+    }
+
+    /// Makes room among the connections that are not ready to work, if there is none, at the cost
+    /// of those that have been idle for long. When to look again, if there still is no room.
+    pub(super) fn shed(&self) -> Option<Instant> {
+        if !self.is_crowded() || self.stops() {
+            return None;
+        }
+        let (now, idle_max) = (self.runtime.now(), self.config.limits().handshake_idle_max);
+        let mut next = now + idle_max;
+        for Shaking { address, heard } in lock(&self.shaking).values() {
+            if *heard + idle_max > now {
+                next = next.min(*heard + idle_max);
+            } else if address.is_open() {
+                self.config.counters().add(Counter::ConnectionsShed);
+                address.cut();
+            }
+        }
+        Some(next)
+    }
+
+    fn is_crowded(&self) -> bool {
+        lock(&self.shaking).len() >= self.config.limits().handshaking_max
     }
 
     /// What `work` gives; nothing if the server stops first.
@@ -99,11 +134,14 @@ impl<R: Runtime> Shared<R> {
     }
 
     /// Accepts connections until the server stops.
-    pub(super) fn accept(self: &Arc<Self>, listener: R::Listener) {
+    pub(super) fn accept<L>(self: &Arc<Self>, door: Door, listener: L)
+    where
+        L: Listener<Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static>,
+    {
         self.acceptors.fetch_add(1, Ordering::Relaxed);
         let shared = Arc::clone(self);
         self.runtime.spawn(async move {
-            accept_all(&shared, listener).await;
+            accept_all(&shared, &Arc::new(door), listener).await;
             // Only now is the address free.
             shared.acceptors.fetch_sub(1, Ordering::Relaxed);
             shared.wake_all();
@@ -176,16 +214,41 @@ impl<R: Runtime> Shared<R> {
 pub(super) struct Place<R: Runtime> {
     pub(super) mailbox: Address,
     pub(super) shared: Arc<Shared<R>>,
-    handshakes: bool,
     id: u64,
+    shaking: bool,
+    /// Where it comes from, if that is counted.
+    source: Option<IpAddr>,
 }
 
 impl<R: Runtime> Place<R> {
+    /// Whether one more connection from `ip` is allowed.
+    pub(super) fn admit(&mut self, ip: IpAddr) -> bool {
+        let (shared, limits) = (&self.shared, self.shared.config.limits());
+        if !Sources::are_limited(limits) {
+            return true;
+        }
+        self.source = lock(&shared.sources).enter(shared.runtime.now(), ip, limits);
+        if self.source.is_none() {
+            shared.config.counters().add(Counter::SourcesRefused);
+        }
+        self.source.is_some()
+    }
+
+    /// Notes that the connection is not idle, as long as it may be shed for that.
+    pub(super) fn handle_bytes(&self, now: Instant) {
+        if self.shaking
+            && let Some(shaking) = lock(&self.shared.shaking).get_mut(&self.id)
+        {
+            shaking.heard = now;
+        }
+    }
+
     /// The connection is ready to work, or will never be.
     pub(super) fn end_handshake(&mut self) {
-        if std::mem::take(&mut self.handshakes) {
-            let before = self.shared.handshaking.fetch_sub(1, Ordering::Relaxed);
-            if before >= self.shared.config.limits().handshaking_max {
+        if std::mem::take(&mut self.shaking) {
+            let crowded = self.shared.is_crowded();
+            lock(&self.shared.shaking).remove(&self.id);
+            if crowded {
                 self.shared.wake_all();
             }
         }
@@ -196,6 +259,9 @@ impl<R: Runtime> Drop for Place<R> {
     fn drop(&mut self) {
         self.end_handshake();
         self.mailbox.close();
+        if let Some(source) = self.source {
+            lock(&self.shared.sources).leave(source);
+        }
         self.shared.config.counters().add(Counter::ConnectionsClosed);
         let mut open = lock(&self.shared.open);
         open.remove(&self.id);

@@ -1,0 +1,163 @@
+//! What stands between a socket and a machine, without either: TLS and WebSocket are values here,
+//! fed with bytes, so each of them works on every runtime and in the simulator.
+
+mod layers;
+pub(crate) mod tls;
+mod upgrade;
+mod websocket;
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+use pitaya_core::{Counters, Instant, Limits, Outbox};
+
+use layers::Layers;
+use tls::{Tls, TlsClient};
+use upgrade::Upgrade;
+pub use upgrade::{Page, Web};
+pub use websocket::WebSocket;
+
+/// The layers of one connection: none for TCP, TLS, WebSocket, or WebSocket over TLS.
+///
+/// It turns the bytes of a socket into the bytes of a machine and back.
+#[derive(Debug, Default)]
+pub struct Transport(Option<Box<Layers>>);
+
+impl Transport {
+    /// No layer at all: TCP as it is.
+    pub const TCP: Self = Self(None);
+
+    /// The layers of a connection that a server accepted at `now`.
+    ///
+    /// # Errors
+    ///
+    /// A TLS configuration that is of no use.
+    pub fn accept(
+        tls: Option<&Tls>, web: Option<&Arc<Web>>, now: Instant, limits: &Limits,
+        counters: &Arc<Counters>,
+    ) -> io::Result<Self> {
+        if tls.is_none() && web.is_none() {
+            return Ok(Self::TCP);
+        }
+        let tls = tls.map(Tls::accept).transpose()?;
+        let web = web.map(|web| Upgrade::accept(Arc::clone(web), limits));
+        Ok(Self(Some(Box::new(Layers::new(tls, web, now, limits, counters)))))
+    }
+
+    /// The layers of a connection that a client makes at `now`: with TLS to the host of that name,
+    /// with a WebSocket at that authority (the host, and the port if it is not the usual one) and
+    /// path.
+    ///
+    /// # Errors
+    ///
+    /// A host, authority or path that cannot be asked for.
+    pub fn connect(
+        tls: Option<(&TlsClient, &str)>, web: Option<(&str, &str)>, now: Instant, limits: &Limits,
+        counters: &Arc<Counters>,
+    ) -> io::Result<Self> {
+        if tls.is_none() && web.is_none() {
+            return Ok(Self::TCP);
+        }
+        let tls = tls.map(|(tls, host)| tls.connect(host)).transpose()?;
+        let ask = |(authority, path)| Upgrade::connect(authority, path, limits);
+        let web = web.map(ask).transpose()?;
+        Ok(Self(Some(Box::new(Layers::new(tls, web, now, limits, counters)))))
+    }
+
+    /// The machine's bytes of what the socket gave. `room` is lent for the call.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that the layers do not know; the connection ends.
+    pub(crate) fn decode<'b>(
+        &mut self, now: Instant, wire: &'b [u8], room: &'b mut Room,
+    ) -> io::Result<&'b [u8]> {
+        match &mut self.0 {
+            None => Ok(wire),
+            Some(layers) => layers.decode(now, wire, room).map(|()| &room.plain[..]),
+        }
+    }
+
+    /// The socket's bytes of what the machine wants to say. Packets leave the outbox once they are
+    /// wholly written to the socket.
+    pub(crate) fn encode<'w>(&'w mut self, outbox: &'w mut Outbox) -> Wire<'w> {
+        match &mut self.0 {
+            None => Wire::Packets(outbox),
+            Some(layers) => Wire::Bytes(layers.encode(outbox)),
+        }
+    }
+
+    /// What the layers themselves still have to say: all of it, once nothing of the machine's
+    /// follows.
+    pub(crate) fn close(&mut self) -> Option<&mut BytesMut> {
+        self.0.as_mut().map(|layers| layers.close())
+    }
+
+    /// Nothing is read for now, so an unfinished message is not held against the peer.
+    pub(crate) fn handle_pause(&mut self) {
+        self.0.iter_mut().for_each(|layers| layers.handle_pause());
+    }
+
+    /// Whether the peer has said that nothing follows, in the words of a layer.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.0.as_ref().is_some_and(|layers| layers.is_ended())
+    }
+
+    /// Whether more may be read: what the layers answer by themselves has to leave first.
+    pub(crate) fn wants_bytes(&self) -> bool {
+        self.0.as_ref().is_none_or(|layers| layers.wants_bytes())
+    }
+
+    /// Until when the peer must have done what a layer waits for.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.0.as_ref()?.poll_timeout()
+    }
+
+    /// Counts what the peer did not do in time.
+    pub(crate) fn handle_timeout(&self) {
+        self.0.iter().for_each(|layers| layers.handle_timeout());
+    }
+}
+
+/// What is written to a socket.
+#[derive(Debug)]
+pub(crate) enum Wire<'w> {
+    Bytes(&'w mut BytesMut),
+    Packets(&'w mut Outbox),
+}
+
+impl Buf for Wire<'_> {
+    #[inline]
+    fn remaining(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Packets(outbox) => outbox.remaining(),
+        }
+    }
+
+    #[inline]
+    fn chunk(&self) -> &[u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Packets(outbox) => outbox.chunk(),
+        }
+    }
+
+    #[inline]
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Bytes(bytes) => bytes.advance(count),
+            Self::Packets(outbox) => outbox.advance(count),
+        }
+    }
+}
+
+/// Room for the bytes of one read on their way through the layers; a thread has one.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    /// What TLS gave and a WebSocket is to take.
+    clear: Vec<u8>,
+    /// What the machine is to take.
+    plain: Vec<u8>,
+}
