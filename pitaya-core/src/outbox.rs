@@ -57,11 +57,7 @@ impl Outbox {
     /// written is among them as a whole.
     pub fn waiting(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = &self.bytes[self.start..];
-        self.packets.iter().map(move |packet| {
-            let (packet, after) = rest.split_at(*packet);
-            rest = after;
-            packet
-        })
+        self.packets.iter().filter_map(move |packet| rest.split_off(..*packet))
     }
 
     /// Whether `bytes` more may wait. What is longer than the limit may wait alone.
