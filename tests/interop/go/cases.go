@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"sort"
@@ -80,6 +81,8 @@ func runClient(args []string) {
 	name := flags.String("case", "", "a name from cases.txt")
 	addr := flags.String("addr", "", "host:port of the server")
 	serializer := flags.String("serializer", "json", "json or protobuf, as the server has it")
+	way := flags.String("transport", "tcp", "tcp, tls, ws or wss, as the server has it")
+	ca := flags.String("ca", "", "PEM file with the certificate of a server with TLS")
 	_ = flags.Parse(args) // ExitOnError leaves on its own
 
 	body, known := cases[*name]
@@ -87,13 +90,15 @@ func runClient(args []string) {
 		exit(2, "no case is named %q", *name)
 	}
 	c, err := parseCodec(*serializer)
-	if err != nil {
+	t, errT := parseTransport(*way)
+	trust, errCA := trusting(*ca)
+	if err = errors.Join(err, errT, errCA); err != nil {
 		exit(2, "%v", err)
 	}
 	time.AfterFunc(caseLimit, func() {
 		exit(1, "FAIL %s: expected it to end within %v, it goes on", *name, caseLimit)
 	})
-	if what := outcome(body, &run{addr: *addr, codec: c}); what != nil {
+	if what := outcome(body, &run{addr: *addr, codec: c, transport: t, trust: trust}); what != nil {
 		exit(1, "FAIL %s: %v", *name, what)
 	}
 	fmt.Println("PASS", *name)

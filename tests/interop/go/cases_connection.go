@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"encoding/json"
 	"maps"
 	"time"
@@ -71,20 +70,22 @@ func expectDictionary(reply handshakeReply) {
 	}
 }
 
-// probing is what Pitaya's command line client does: it tries TLS, then WebSocket, then TCP on
-// one port, and hangs if the server does not hang up on the first two.
+// probing is what Pitaya's command line client does: it tries one transport after the other on
+// one port, and hangs if the server does not hang up on the wrong ones.
 func probing(r *run) {
 	start := time.Now()
-	if r.newClient().ConnectTo(r.addr, &tls.Config{InsecureSkipVerify: true}) == nil {
-		fail("TLS: expected a refusal, got a connection")
-	}
-	if r.newClient().ConnectToWS(r.addr, "") == nil {
-		fail("WebSocket: expected a refusal, got a connection")
+	for _, t := range [...]transport{wss, ws, tlsOverTCP, tcp} {
+		if t == r.transport {
+			break
+		}
+		if t.connect(r.newClient().Client, r.addr, trustNobody) == nil {
+			fail("%s: expected a refusal, got a connection", t)
+		}
 	}
 	if took := time.Since(start); took > time.Second {
 		fail("refusals: expected at most 1s, got %v", took)
 	}
-	r.connect().expectEcho("plain at last")
+	r.connect().expectEcho("the right one at last")
 }
 
 func reconnect(r *run) {

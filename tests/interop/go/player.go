@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"sync"
 	"time"
@@ -18,9 +19,11 @@ import (
 // run is one case in progress. Its checks end the case by panicking with a failure, so that a
 // case reads as a straight list of what must happen.
 type run struct {
-	addr  string
-	codec codec
-	log   clientLog
+	addr      string
+	codec     codec
+	transport transport
+	trust     *tls.Config
+	log       clientLog
 }
 
 type failure string
@@ -85,17 +88,18 @@ func (p *player) version(v string) *player {
 }
 
 func (p *player) tapped() *player {
-	tap, err := newTap(p.run.addr)
+	tap, err := newTap(p.run)
 	must("listen for the tap", err)
 	p.tap = tap
 	return p
 }
 
 func (p *player) dial(addr string) *player {
+	trust := p.run.trust
 	if p.tap != nil {
-		addr = p.tap.addr
+		addr, trust = p.tap.addr, trustNobody
 	}
-	must("connect", p.ConnectTo(addr))
+	must("connect", p.run.transport.connect(p.Client, addr, trust))
 	go func() {
 		for m := range p.IncomingMsgChan {
 			p.inbox <- m

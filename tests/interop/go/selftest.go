@@ -3,10 +3,12 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 )
@@ -22,12 +24,19 @@ type listed struct {
 func runSelftest(args []string) {
 	flags := flag.NewFlagSet("selftest", flag.ExitOnError)
 	file := flags.String("cases", "cases.txt", "the list of cases")
+	way := flags.String("transport", "tcp", "tcp, tls, ws or wss")
 	_ = flags.Parse(args) // ExitOnError leaves on its own
 
 	list, err := readCases(*file)
+	t, errT := parseTransport(*way)
+	folder, errF := os.MkdirTemp("", "interop")
+	if err = errors.Join(err, errT, errF); err == nil {
+		err = writeSelfSigned(folder)
+	}
 	if err != nil {
 		exit(2, "%v", err)
 	}
+	defer os.RemoveAll(folder)
 	results := make([]string, len(list))
 	var group sync.WaitGroup
 	free := make(chan struct{}, atOnceMax)
@@ -36,15 +45,18 @@ func runSelftest(args []string) {
 		free <- struct{}{}
 		go func() {
 			defer group.Done()
-			results[i] = judge(c)
+			results[i] = judge(c, t, folder)
 			<-free
 		}()
 	}
 	group.Wait()
-	report(list, results)
+	if failed := report(list, results); failed > 0 {
+		os.RemoveAll(folder)
+		os.Exit(1)
+	}
 }
 
-func report(list []listed, results []string) {
+func report(list []listed, results []string) int {
 	failed := 0
 	for i, c := range list {
 		if results[i] == "" {
@@ -55,14 +67,12 @@ func report(list []listed, results []string) {
 		}
 	}
 	fmt.Printf("%d passed, %d failed\n", len(list)-failed, failed)
-	if failed > 0 {
-		os.Exit(1)
-	}
+	return failed
 }
 
 // judge gives an empty text if the case went as its line says.
-func judge(c listed) string {
-	output, err := play(c)
+func judge(c listed, t transport, folder string) string {
+	output, err := play(c, t, folder)
 	switch differs := c.options["go"] == "differs"; {
 	case differs && err == nil:
 		return "marked go=differs, but Go's server passes"
@@ -73,13 +83,15 @@ func judge(c listed) string {
 	}
 }
 
-func play(c listed) (string, error) {
+func play(c listed, t transport, folder string) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", err
 	}
+	cert, key := filepath.Join(folder, certFile), filepath.Join(folder, keyFile)
 	server := exec.Command(self, "server", "--serializer", c.options["serializer"],
-		"--compression", c.options["compression"], "--dictionary", c.options["dictionary"])
+		"--compression", c.options["compression"], "--dictionary", c.options["dictionary"],
+		"--transport", string(t), "--cert", cert, "--key", key)
 	stdin, errIn := server.StdinPipe()
 	stdout, errOut := server.StdoutPipe()
 	if errIn != nil || errOut != nil {
@@ -96,7 +108,8 @@ func play(c listed) (string, error) {
 		return line, fmt.Errorf("server is not ready: %v", err)
 	}
 	output, err := exec.Command(self, "client", "--case", c.name, "--addr", addr,
-		"--serializer", c.options["serializer"]).CombinedOutput()
+		"--serializer", c.options["serializer"],
+		"--transport", string(t), "--ca", cert).CombinedOutput()
 	return string(output), err
 }
 

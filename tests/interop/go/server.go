@@ -23,6 +23,8 @@ import (
 
 type serverOptions struct {
 	addr        string
+	transport   transport
+	cert, key   string
 	codec       codec
 	compression bool
 	dictionary  bool
@@ -34,7 +36,7 @@ type serverOptions struct {
 func runServer(args []string) {
 	options := parseServerOptions(args)
 	pitaya.SetLogger(logruswrapper.NewWithFieldLogger(quietLogger(options.verbose)))
-	listener := acceptor.NewTCPAcceptor(options.addr)
+	listener := options.transport.acceptor(options.addr, options.cert, options.key)
 	app := buildApp(options, listener)
 	go announce(listener)
 	go leaveWithStdin()
@@ -46,6 +48,9 @@ func parseServerOptions(args []string) serverOptions {
 	var o serverOptions
 	flags := flag.NewFlagSet("server", flag.ExitOnError)
 	flags.StringVar(&o.addr, "addr", "127.0.0.1:0", "host:port to listen on, port 0 for any")
+	way := flags.String("transport", "tcp", "tcp, tls, ws or wss")
+	flags.StringVar(&o.cert, "cert", "", "PEM file with the certificate for TLS")
+	flags.StringVar(&o.key, "key", "", "PEM file with its private key")
 	serializer := flags.String("serializer", "json", "json or protobuf")
 	compression := flags.String("compression", "on", "on or off")
 	dictionary := flags.String("dictionary", "off", "on or off")
@@ -53,11 +58,12 @@ func parseServerOptions(args []string) serverOptions {
 	flags.BoolVar(&o.verbose, "verbose", false, "Pitaya's own log on standard error")
 	_ = flags.Parse(args) // ExitOnError leaves on its own
 
-	var err, errC, errD error
+	var err, errC, errD, errT error
 	o.codec, err = parseCodec(*serializer)
+	o.transport, errT = parseTransport(*way)
 	o.compression, errC = parseSwitch("compression", *compression)
 	o.dictionary, errD = parseSwitch("dictionary", *dictionary)
-	if err = errors.Join(err, errC, errD); err != nil {
+	if err = errors.Join(err, errC, errD, errT); err != nil {
 		exit(2, "%v", err)
 	}
 	return o
@@ -106,7 +112,7 @@ func refuseVersion(data *session.HandshakeData) error {
 	return nil
 }
 
-func announce(listener *acceptor.TCPAcceptor) {
+func announce(listener acceptor.Acceptor) {
 	for !listener.IsRunning() {
 		time.Sleep(time.Millisecond)
 	}

@@ -27,7 +27,7 @@ type tap struct {
 // handling a kick, so the end is passed on a little later than the bytes before it.
 const endDelay = 100 * time.Millisecond
 
-func newTap(server string) (*tap, error) {
+func newTap(r *run) (*tap, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -35,11 +35,11 @@ func newTap(server string) (*tap, error) {
 	t := &tap{addr: listener.Addr().String(), serverClosed: make(chan struct{})}
 	go func() {
 		defer listener.Close()
-		client, err := listener.Accept()
+		client, err := r.transport.accept(listener)
 		if err != nil {
 			return
 		}
-		upstream, err := net.Dial("tcp", server)
+		upstream, err := r.transport.dial(r.addr, r.trust)
 		if err != nil {
 			client.Close()
 			return
@@ -50,37 +50,35 @@ func newTap(server string) (*tap, error) {
 	return t, nil
 }
 
-func (t *tap) relayToServer(client, server net.Conn) {
-	chunk := make([]byte, 64*1024)
+func (t *tap) relayToServer(client, server link) {
 	for {
-		n, err := client.Read(chunk)
+		chunk, err := client.read()
 		t.mutex.Lock()
-		t.fromClient.Write(chunk[:n])
+		t.fromClient.Write(chunk)
 		t.mutex.Unlock()
-		if _, werr := server.Write(chunk[:n]); err != nil || werr != nil {
+		if err != nil || server.write(chunk) != nil {
 			server.Close()
 			return
 		}
 	}
 }
 
-func (t *tap) relayToClient(client, server net.Conn) {
+func (t *tap) relayToClient(client, server link) {
 	defer client.Close()
-	chunk := make([]byte, 64*1024)
 	for {
-		n, err := server.Read(chunk)
+		chunk, err := server.read()
 		t.mutex.Lock()
 		if t.fromServer.Len() == 0 {
-			t.firstBurst = n
+			t.firstBurst = len(chunk)
 		}
-		t.fromServer.Write(chunk[:n])
+		t.fromServer.Write(chunk)
 		t.mutex.Unlock()
-		if _, werr := client.Write(chunk[:n]); werr != nil {
-			return
-		}
 		if err != nil {
 			close(t.serverClosed)
 			time.Sleep(endDelay)
+			return
+		}
+		if client.write(chunk) != nil {
 			return
 		}
 	}
