@@ -1,4 +1,4 @@
-//! Shutting down in the simulator: what is in flight is answered, nobody is kicked, time is bound.
+//! Shutting down in the simulator: what is in flight is answered, nobody is kicked, and the time is
 //! bounded.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
@@ -74,7 +74,8 @@ fn a_handler_that_is_stuck_delays_a_shutdown_until_the_timeout_and_no_longer() {
     for seed in sim::seeds(50) {
         sim::run(seed, |sim| async move {
             let limits = Limits::default().shutdown_timeout(Duration::from_secs(3));
-            let server = start(&sim, &Closings::default(), limits).await;
+            let closings = Closings::default();
+            let server = start(&sim, &closings, limits).await;
             let (address, counters) = (server.addresses()[0], Arc::clone(server.counters()));
             let mut stuck = connect(&sim, address).await;
             stuck.send(&request(1, "hall.stick", "0")).await.unwrap();
@@ -88,6 +89,7 @@ fn a_handler_that_is_stuck_delays_a_shutdown_until_the_timeout_and_no_longer() {
             assert_eq!(stuck.rest().await.unwrap(), []);
             assert_eq!(counters.count(Counter::ShutdownsCut), 1);
             assert_eq!(counters.count(Counter::ConnectionsClosed), 2);
+            assert_eq!(closings.reasons(), ["the server shuts down"; 2]);
         });
     }
 }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod acceptor;
+mod closing;
 mod host;
 pub mod proxy;
 mod serve;
@@ -19,7 +20,7 @@ use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::handshake::HandshakeRequest;
 
 use crate::runtime::{Listener, Native, Runtime};
-use crate::timers::Sleep;
+use crate::timers::{Sleep, before};
 use crate::transport::tls::Tls;
 pub use acceptor::Acceptor;
 use acceptor::Door;
@@ -191,7 +192,8 @@ impl<R: Runtime> Server<R> {
 
 impl<R: Native> Server<R> {
     /// Runs the server on a runtime of its own, until the process is asked to stop by SIGINT or
-    /// SIGTERM. Then it accepts nobody any more, answers what is in flight, and closes.
+    /// SIGTERM. Then it accepts nobody any more, answers what is in flight, and closes; asked once
+    /// more, it ends at once.
     ///
     /// # Errors
     ///
@@ -200,8 +202,13 @@ impl<R: Native> Server<R> {
         let failed = |error: std::io::Error| StartError::Runtime(error.to_string());
         R::block_on(async {
             let server = self.start().await?;
-            server.shared.runtime.stop_signal().await.map_err(failed)?;
-            server.shutdown().await;
+            let runtime = server.shared.runtime.clone();
+            runtime.stop_signal().await.map_err(failed)?;
+            // Whoever asks twice does not want to wait.
+            let again = async { drop(runtime.stop_signal().await) };
+            if before(again, server.shutdown()).await.is_none() {
+                tracing::warn!("stopped at once");
+            }
             Ok(())
         })
         .map_err(failed)?
@@ -267,6 +274,10 @@ impl<R: Runtime> ServerHandle<R> {
         let drained = self.shared.wait_until_empty(&mut timeout).await;
         if !drained {
             self.shared.cut();
+            // The hooks of what was cut have a moment to begin.
+            let runtime = self.shared.runtime.clone();
+            let mut moment = Sleep::lasting(&self.shared.timers, runtime, limits.linger_timeout);
+            self.shared.wait_until_empty(&mut moment).await;
         }
         self.shared.timers.stop();
         tracing::info!(drained, "stopped");

@@ -1,22 +1,20 @@
 //! One client's session at work: handlers run here, in the task of the connection.
 
-use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use pitaya_core::app::{Hooks, OnClose, Running, Scope};
-use pitaya_core::session::{HostFuture, SessionHandle};
+use pitaya_core::app::{Running, Scope};
+use pitaya_core::session::SessionHandle;
 use pitaya_core::{Call, CallKey, CloseReason, Command, Counter, Event, Instant, Player, Reply};
 use pitaya_proto::handshake::HandshakeRequest;
 
 use crate::drive::Serve;
 use crate::runtime::Runtime;
+use crate::server::closing::Closing;
 use crate::server::host::SessionHost;
 use crate::server::shared::{Address, Place, Shared};
-use crate::timers::Sleep;
 
 /// The server's side of one client.
 pub(super) struct ServePlayer<R: Runtime> {
@@ -25,10 +23,7 @@ pub(super) struct ServePlayer<R: Runtime> {
     session: Option<SessionHandle>,
     running: Vec<Handler>,
     watch: Watch,
-    /// What close hooks still have to do, one after another.
-    closing: VecDeque<HostFuture<()>>,
-    /// Hooks have as long as handlers have.
-    closing_until: Option<Sleep<R>>,
+    closing: Option<Box<Closing<R>>>,
 }
 
 /// A handler that did not end at once.
@@ -40,16 +35,8 @@ struct Handler {
 
 impl<R: Runtime> ServePlayer<R> {
     pub(super) fn new(place: Place<R>, remote: SocketAddr) -> Self {
-        let (running, closing) = (Vec::new(), VecDeque::new());
-        Self {
-            place,
-            remote,
-            session: None,
-            running,
-            watch: Watch::default(),
-            closing,
-            closing_until: None,
-        }
+        let watch = Watch::default();
+        Self { place, remote, session: None, running: Vec::new(), watch, closing: None }
     }
 
     fn open(&mut self, handshake: Box<HandshakeRequest>) {
@@ -84,54 +71,30 @@ impl<R: Runtime> ServePlayer<R> {
     fn close(&mut self, reason: &CloseReason) {
         self.place.end_handshake();
         self.place.mailbox.close();
-        let shared = &self.place.shared;
         let Some(session) = &self.session else {
             return tracing::debug!(remote = %self.remote, %reason, "closed before it opened");
         };
-        if shared.sessions().close(session.id()) {
-            shared.config.counters().add(Counter::SessionsClosed);
-            tracing::debug!(session = session.id().number(), %reason, "closed");
-            self.closing.extend(closed(&shared.handlers.hooks, session, reason));
-            let (clock, limit) = (shared.runtime.clone(), shared.config.limits().call_hard_limit);
-            self.closing_until = Some(Sleep::lasting(&shared.timers, clock, limit));
-        }
+        self.closing = Closing::begin(&self.place.shared, session, reason).map(Box::new);
     }
 
     fn poll_closing(&mut self, cx: &mut Context<'_>) {
-        let until = self.closing_until.as_mut().filter(|_| !self.closing.is_empty());
-        if until.is_some_and(|until| Pin::new(until).poll(cx).is_ready()) {
-            self.place.shared.config.counters().add(Counter::CallsAbandoned);
-            tracing::error!("a close hook reached the hard limit and is dropped");
-            self.closing.clear();
-        }
-        while let Some(hook) = self.closing.front_mut() {
-            match catch_unwind(AssertUnwindSafe(|| hook.as_mut().poll(cx))) {
-                Ok(Poll::Pending) => break,
-                Ok(Poll::Ready(())) => {}
-                Err(_) => tracing::error!("a close hook panicked"),
-            }
-            self.closing.pop_front();
+        if self.closing.as_mut().is_some_and(|closing| Pin::new(closing).poll(cx).is_ready()) {
+            self.closing = None;
         }
     }
 }
 
 impl<R: Runtime> Drop for ServePlayer<R> {
-    /// A connection that is cut off, or whose task panicked, leaves no session behind.
+    /// A connection that is cut off, or whose task panicked, leaves no session behind, and its
+    /// hooks are told as ever.
     fn drop(&mut self) {
-        let (session, shared) = (&self.session, &self.place.shared);
-        if session.as_ref().is_some_and(|session| shared.sessions().close(session.id())) {
-            shared.config.counters().add(Counter::SessionsClosed);
+        let (session, shared) = (self.session.as_ref(), &self.place.shared);
+        let why = if shared.stops() { CloseReason::Shutdown } else { CloseReason::Closed };
+        let begun = session.and_then(|session| Closing::begin(shared, session, &why));
+        if let Some(closing) = self.closing.take().or_else(|| begun.map(Box::new)) {
+            shared.runtime.spawn(closing);
         }
     }
-}
-
-/// Tells every close hook; the futures are theirs. A hook that panics is passed over.
-fn closed(hooks: &Hooks, session: &SessionHandle, reason: &CloseReason) -> Vec<HostFuture<()>> {
-    let tell = |hook: &OnClose| {
-        let told = catch_unwind(AssertUnwindSafe(|| hook(session.clone(), reason.clone())));
-        told.inspect_err(|_| tracing::error!("a close hook panicked")).ok()
-    };
-    hooks.close.iter().filter_map(|hook| tell(hook)).collect()
 }
 
 /// What a handler sent before it ended comes before its reply.
@@ -203,6 +166,6 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
     }
 
     fn is_done(&self) -> bool {
-        self.running.is_empty() && self.closing.is_empty()
+        self.running.is_empty() && self.closing.is_none()
     }
 }

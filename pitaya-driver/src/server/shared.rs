@@ -186,7 +186,7 @@ impl<R: Runtime> Shared<R> {
         .await
     }
 
-    fn stops(&self) -> bool {
+    pub(super) fn stops(&self) -> bool {
         self.stops.load(Ordering::Acquire)
     }
 
