@@ -7,8 +7,8 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{self, Duration};
 
 use pitaya_core::{
-    Bytes, CallKey, Codec, ConnConfig, ConnId, Decode, Dictionary, Encode, Instant, Json, Limits,
-    Next, Node, NodeEvent, Reply, RouteEntry, RouteTable, SessionId,
+    Bytes, CallKey, Codec, ConnConfig, ConnId, Decode, Dictionary, Encode, Event, Instant, Json,
+    Limits, Next, Node, Reply, RouteEntry, RouteTable, SessionId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -34,8 +34,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         for (conn, client) in &mut clients {
             client.serve(now, *conn, &mut node, &mut world);
         }
-        for event in node.handle_timeout(now) {
-            world.handle(now, event, &mut node);
+        for (session, event) in node.handle_timeout(now) {
+            world.handle(now, session, event, &mut node);
         }
         world.tick(now, &mut node);
         clients.retain(|conn, client| {
@@ -63,7 +63,7 @@ impl Client {
         let mut input = &self.held[..];
         self.paused = loop {
             match node.next(now, conn, &mut input) {
-                Next::Event(event) => world.handle(now, event, node),
+                Next::Event((session, event)) => world.handle(now, session, event, node),
                 Next::NeedBytes => break false,
                 Next::Paused => break true,
             }
@@ -94,12 +94,12 @@ struct Position {
 }
 
 impl World {
-    fn handle(&mut self, now: Instant, event: NodeEvent<'_>, node: &mut Node) {
+    fn handle(&mut self, now: Instant, session: SessionId, event: Event<'_>, node: &mut Node) {
         match event {
-            NodeEvent::Opened(session, _) => {
+            Event::Opened(_) => {
                 self.players.insert(session, Position::default());
             }
-            NodeEvent::Call(session, call) => match &**node.routes().name(call.route) {
+            Event::Call(call) => match &**node.routes().name(call.route) {
                 "arena.move" => match Json::decode(&call.body) {
                     Ok(step) => self.moves.push((session, call.key, step)),
                     Err(error) => {
@@ -112,11 +112,11 @@ impl World {
                     node.reply(now, session, call.key, Reply::encode::<Json>(Ok(())));
                 }
             },
-            NodeEvent::Closed(session, reason) => {
+            Event::Closed(reason) => {
                 println!("player {} left: {reason}", session.number());
                 self.players.remove(&session);
             }
-            NodeEvent::Abandoned(..) | NodeEvent::Detached(..) | NodeEvent::Rejected(_) => {}
+            Event::Abandoned(_) | Event::Detached(_) => {}
         }
     }
 

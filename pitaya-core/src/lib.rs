@@ -14,7 +14,6 @@ mod queue;
 mod rng;
 mod routes;
 pub mod session;
-mod start;
 mod time;
 
 pub use app::codec::{Codec, Decode, Encode, Json, Protobuf};
@@ -29,16 +28,15 @@ pub use conn::{
 pub use counters::{Counter, Counters};
 pub use limits::{Limit, Limits};
 pub use machine::{Machine, Next};
-pub use node::{ConnId, Node, NodeEvent};
+pub use node::{ConnId, Node};
 pub use outbox::Outbox;
 pub use pitaya_proto::dictionary::Dictionary;
 pub use pitaya_proto::error::Error;
 pub use player::{Command, Event, Player};
 pub use queue::{CallQueue, Ended, Expired, Start, Ticket};
 pub use rng::Rng;
-pub use routes::{Destination, RouteEntry, RouteKind, RouteTable, Visibility};
+pub use routes::{Destination, RouteEntry, RouteError, RouteKind, RouteTable, Visibility};
 pub use session::{Session, SessionData, SessionId, SessionTable};
-pub use start::StartError;
 pub use time::{Instant, earlier};
 
 /// `Debug` for what holds closures or whole servers: its name has to do.

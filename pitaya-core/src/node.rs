@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use pitaya_proto::error::{self, Error};
-use pitaya_proto::handshake::HandshakeRequest;
 use pitaya_proto::zlib::Scratch;
 
 use crate::{
-    Call, CallKey, CloseReason, Command, ConnConfig, Counter, Counters, Event, Instant, Machine,
-    Next, Player, Reply, RouteTable, SessionId, SessionTable, earlier,
+    CallKey, CloseReason, Command, ConnConfig, Counter, Counters, Event, Instant, Machine, Next,
+    Player, Reply, RouteTable, SessionId, SessionTable, earlier,
 };
 
 /// All clients of one server.
@@ -27,8 +26,9 @@ use crate::{
 ///    [`is_finished`](Self::is_finished).
 ///
 /// Every call is answered with [`reply`](Self::reply), in this frame or a later one. So is a
-/// notify: its reply goes nowhere, but lets the next call of the session run. Connections and
-/// sessions that are gone are ignored. The example `embed` is a whole server.
+/// notify: its reply goes nowhere, but lets the next call of the session run. After
+/// [`Event::Closed`] the calls of a session need no answer any more. Connections and sessions that
+/// are gone are ignored. The example `embed` is a whole server.
 #[derive(Debug)]
 pub struct Node {
     config: Arc<ConnConfig>,
@@ -45,23 +45,6 @@ pub struct Node {
 /// Names one connection of a [`Node`]; never used twice.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ConnId(u64);
-
-/// What happened to whom.
-#[derive(Debug, Eq, PartialEq)]
-pub enum NodeEvent<'e> {
-    /// The call has reached its hard limit: it needs no answer any more.
-    Abandoned(SessionId, CallKey),
-    /// A call to answer.
-    Call(SessionId, Call<'e>),
-    /// The session is over. Nothing comes after this, and its calls need no answer any more.
-    Closed(SessionId, CloseReason),
-    /// The client was lost, and the session waits for it as long as `resume_window` says.
-    Detached(SessionId, CloseReason),
-    /// A session begins.
-    Opened(SessionId, Box<HandshakeRequest>),
-    /// A connection ended before its session began.
-    Rejected(CloseReason),
-}
 
 /// One connection, and the session it is attached to.
 #[derive(Debug)]
@@ -109,19 +92,24 @@ impl Node {
         Some(ConnId(self.accepted))
     }
 
-    /// Takes at most one event off the front of `input`; of a connection that ended, all of it.
+    /// Takes at most one event off the front of `input`, and says whose it is; of a connection that
+    /// ended, all of it. A connection that ends before its session begins is no event.
     pub fn next<'i>(
         &mut self, now: Instant, conn: ConnId, input: &mut &'i [u8],
-    ) -> Next<NodeEvent<'i>> {
-        let Some(client) = self.clients.get_mut(&conn).filter(|client| !client.is_over()) else {
-            *input = &[];
-            return Next::NeedBytes;
-        };
-        match client.player.next(now, input, &mut self.scratch) {
-            Next::Event(event) => Next::Event(self.tell(conn, event)),
-            Next::NeedBytes => Next::NeedBytes,
-            Next::Paused => Next::Paused,
+    ) -> Next<(SessionId, Event<'i>)> {
+        while let Some(client) = self.clients.get_mut(&conn).filter(|client| !client.is_over()) {
+            match client.player.next(now, input, &mut self.scratch) {
+                Next::Event(event) => {
+                    if let Some(session) = self.note(conn, &event) {
+                        return Next::Event((session, event));
+                    }
+                }
+                Next::NeedBytes => return Next::NeedBytes,
+                Next::Paused => return Next::Paused,
+            }
         }
+        *input = &[];
+        Next::NeedBytes
     }
 
     /// No bytes will come any more; `rest` are those that [`next`](Self::next) left.
@@ -141,7 +129,7 @@ impl Node {
     /// Acts on every deadline that `now` has reached. Gives all that does not come from bytes: what
     /// time did, and what commands and the ends of streams led to.
     #[must_use = "these events come from nowhere else"]
-    pub fn handle_timeout(&mut self, now: Instant) -> Vec<NodeEvent<'static>> {
+    pub fn handle_timeout(&mut self, now: Instant) -> Vec<(SessionId, Event<'static>)> {
         self.stirred = false;
         let mut events = Vec::new();
         let conns: Vec<_> = self.clients.keys().copied().collect();
@@ -263,32 +251,29 @@ impl Node {
         self.clients.is_empty()
     }
 
-    fn tell<'e>(&mut self, conn: ConnId, event: Event<'e>) -> NodeEvent<'e> {
+    /// Keeps the table of sessions and the counters; whose event it is.
+    fn note(&mut self, conn: ConnId, event: &Event<'_>) -> Option<SessionId> {
         let client = self.clients.get_mut(&conn).expect("the event is from it");
         let counters = &self.config.counters;
-        match (event, client.session) {
-            (Event::Opened(handshake), _) => {
-                counters.add(Counter::SessionsOpened);
-                NodeEvent::Opened(*client.session.insert(self.sessions.open(conn)), handshake)
-            }
-            (Event::Call(call), Some(session)) => NodeEvent::Call(session, call),
-            (Event::Abandoned(key), Some(session)) => NodeEvent::Abandoned(session, key),
-            (Event::Detached(reason), Some(session)) => {
+        match event {
+            Event::Abandoned(_) | Event::Call(_) => {}
+            Event::Closed(reason) => {
                 client.part(counters);
-                NodeEvent::Detached(session, reason)
-            }
-            (Event::Closed(reason), session) => {
-                client.part(counters);
-                client.session = None;
-                let Some(session) = session else { return NodeEvent::Rejected(reason) };
+                let Some(session) = client.session.take() else {
+                    tracing::debug!(conn = conn.0, %reason, "closed before it opened");
+                    return None;
+                };
                 counters.add(Counter::SessionsClosed);
                 self.sessions.close(session);
-                NodeEvent::Closed(session, reason)
+                return Some(session);
             }
-            (Event::Abandoned(_) | Event::Call(_) | Event::Detached(_), None) => {
-                unreachable!("a session opens before anything else happens to it")
+            Event::Detached(_) => client.part(counters),
+            Event::Opened(_) => {
+                counters.add(Counter::SessionsOpened);
+                client.session = Some(self.sessions.open(conn));
             }
         }
+        client.session
     }
 
     /// The connection of a session that is not about to close.

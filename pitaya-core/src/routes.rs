@@ -9,7 +9,7 @@ use pitaya_proto::error::{self, Error};
 use pitaya_proto::message::Route;
 use pitaya_proto::route::RouteName;
 
-use crate::{Options, Reply, RouteId, StartError};
+use crate::{Options, Reply, RouteId};
 
 /// One route of this server.
 #[derive(Clone, Debug)]
@@ -85,6 +85,31 @@ pub enum Destination {
     Here(RouteId),
 }
 
+/// Why routes cannot be those of a server.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RouteError {
+    /// A route whose name cannot be one.
+    #[error("bad route `{route}`, declared at {place}: {why}")]
+    Bad {
+        /// The name.
+        route: String,
+        /// Where it was declared.
+        place: &'static Location<'static>,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// Two routes of one name.
+    #[error("route `{route}` is declared twice: at {first} and at {second}")]
+    Duplicate {
+        /// The name.
+        route: String,
+        /// Where it was declared first.
+        first: &'static Location<'static>,
+        /// Where it was declared again.
+        second: &'static Location<'static>,
+    },
+}
+
 impl RouteTable {
     /// The routes of a server whose kind is `server_kind`, the first part of their full names.
     ///
@@ -94,14 +119,14 @@ impl RouteTable {
     pub fn new(
         server_kind: &str, entries: Vec<RouteEntry>, dictionary: Dictionary,
         encode_error: fn(&Error) -> Vec<u8>,
-    ) -> Result<Self, StartError> {
+    ) -> Result<Self, RouteError> {
         let mut by_name = Names::default();
         for (at, entry) in entries.iter().enumerate() {
             check_name(entry)?;
             if let Some(&RouteId(first)) = by_name.get(entry.name.as_bytes()) {
                 let (first, second) = (entries[first].place, entry.place);
                 let route = entry.name.to_string();
-                return Err(StartError::DuplicateRoute { route, first, second });
+                return Err(RouteError::Duplicate { route, first, second });
             }
             let full_name = format!("{server_kind}.{}", entry.name);
             by_name.insert(entry.name.as_bytes().into(), RouteId(at));
@@ -172,10 +197,10 @@ impl RouteTable {
     }
 }
 
-fn check_name(entry: &RouteEntry) -> Result<(), StartError> {
+fn check_name(entry: &RouteEntry) -> Result<(), RouteError> {
     let bad = |why: &str| {
         let (route, why) = (entry.name.to_string(), why.to_owned());
-        Err(StartError::BadRoute { route, place: entry.place, why })
+        Err(RouteError::Bad { route, place: entry.place, why })
     };
     match RouteName::parse(entry.name.as_bytes()) {
         Err(error) => bad(&error.msg),
@@ -195,7 +220,7 @@ const RESERVED_SERVICE: &str = "sys";
 mod tests {
     use super::*;
 
-    fn table(entries: Vec<RouteEntry>) -> Result<RouteTable, StartError> {
+    fn table(entries: Vec<RouteEntry>) -> Result<RouteTable, RouteError> {
         RouteTable::new("gate", entries, Dictionary::default(), |error| {
             error.to_string().into_bytes()
         })

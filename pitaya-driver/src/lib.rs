@@ -13,7 +13,7 @@ pub use client::{Client, ConnectError, RawSubscription, Subscription};
 pub use drive::{Drive, Serve};
 pub use mailbox::{Mailbox, Sent};
 pub use runtime::{Listener, Native, Runtime, Timer};
-pub use server::{Acceptor, Server, ServerHandle, proxy};
+pub use server::{Acceptor, Server, ServerHandle, StartError, proxy};
 pub use timers::{Alarm, Sleep, Timers};
 pub use transport::tls::{Tls, TlsClient, TlsError};
 pub use transport::{Page, Transport, Web, WebSocket};

@@ -23,9 +23,8 @@ use crate::protos;
 /// use pitaya_proto::error::Error;
 ///
 /// let error = Error::new("SHOP-7", "too expensive").with_metadata("price", "300");
-/// let mut json = Vec::new();
-/// error.to_json(&mut json);
-/// assert_eq!(json, br#"{"code":"SHOP-7","msg":"too expensive","metadata":{"price":"300"}}"#);
+/// let json = br#"{"code":"SHOP-7","msg":"too expensive","metadata":{"price":"300"}}"#;
+/// assert_eq!(error.to_json(), json);
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Error {
@@ -78,10 +77,10 @@ impl Error {
         Self::new(INTERNAL, msg)
     }
 
-    /// Appends Go's JSON, except that `code` and `msg` are there even when empty: Unity fails
+    /// Go's JSON, except that `code` and `msg` are there even when empty: Unity fails
     /// without them.
-    pub fn to_json(&self, out: &mut Vec<u8>) {
-        go::write_json(self, out);
+    pub fn to_json(&self) -> Vec<u8> {
+        go::json(self)
     }
 
     /// Reads the body of an error response; one that is no error object becomes the text of an
@@ -100,11 +99,10 @@ impl Error {
         Self::received(code, msg, metadata.collect())
     }
 
-    /// Appends `protos.Error`.
-    pub fn to_protobuf(&self, out: &mut Vec<u8>) {
+    /// The bytes of `protos.Error`.
+    pub fn to_protobuf(&self) -> Vec<u8> {
         let Self { code, msg, metadata } = self.clone();
-        let error = protos::Error { code: code.into(), msg: msg.into(), metadata };
-        error.encode(out).expect("memory takes every write");
+        protos::Error { code: code.into(), msg: msg.into(), metadata }.encode_to_vec()
     }
 
     /// Reads the body of an error response; one that is no `protos.Error` becomes the text of an
@@ -153,9 +151,7 @@ mod tests {
     use super::*;
 
     fn json(error: &Error) -> String {
-        let mut out = Vec::new();
-        error.to_json(&mut out);
-        String::from_utf8(out).unwrap()
+        String::from_utf8(error.to_json()).unwrap()
     }
 
     #[test]
@@ -174,9 +170,7 @@ mod tests {
         assert_eq!(error.metadata["timeout"], "1.5s");
         assert_eq!(error.metadata["route"], "room.join");
         assert_eq!(Error::from_json(json(&error).as_bytes()), error);
-        let mut out = Vec::new();
-        error.to_protobuf(&mut out);
-        assert_eq!(Error::from_protobuf(&out), error);
+        assert_eq!(Error::from_protobuf(&error.to_protobuf()), error);
     }
 
     #[test]

@@ -145,20 +145,14 @@ impl<'a> Message<'a> {
 impl<'a> Route<'a> {
     #[inline]
     fn decode(flag: u8, bytes: &'a [u8]) -> Result<(Self, &'a [u8]), MessageError> {
+        let cut_short = if bytes.is_empty() { MessageError::NoRoute } else { MessageError::Route };
         if flag & CODE != 0 {
-            return match bytes.split_first_chunk() {
-                Some((code, rest)) => Ok((Route::Code(u16::from_be_bytes(*code)), rest)),
-                None if bytes.is_empty() => Err(MessageError::NoRoute),
-                None => Err(MessageError::Route),
-            };
+            let (code, rest) = bytes.split_first_chunk().ok_or(cut_short)?;
+            return Ok((Route::Code(u16::from_be_bytes(*code)), rest));
         }
-        let Some((&route_bytes, rest)) = bytes.split_first() else {
-            return Err(MessageError::NoRoute);
-        };
-        match rest.split_at_checked(usize::from(route_bytes)) {
-            Some((name, rest)) => Ok((Route::Name(name), rest)),
-            None => Err(MessageError::Route),
-        }
+        let (&route_bytes, rest) = bytes.split_first().ok_or(cut_short)?;
+        let (name, rest) = rest.split_at_checked(usize::from(route_bytes)).ok_or(cut_short)?;
+        Ok((Route::Name(name), rest))
     }
 }
 

@@ -93,8 +93,11 @@ pub fn encode_with<E: From<TooLarge>>(
     let written = write_body(out).and_then(|()| {
         let packet = out.get_mut(start..).and_then(|packet| packet.split_first_chunk_mut());
         let (header, body) = packet.expect("write_body only appends");
-        let [high, middle, low] = length(body.len())?;
-        *header = [kind as u8, high, middle, low];
+        let body_bytes = body.len();
+        if body_bytes > BODY_BYTES_MAX {
+            return Err(TooLarge { body_bytes }.into());
+        }
+        *header = (u32::from(kind as u8) << 24 | body_bytes as u32).to_be_bytes();
         Ok(())
     });
     if written.is_err() {
@@ -146,14 +149,6 @@ pub const HEADER_BYTES: usize = 4;
 
 /// The longest body that three bytes of length can describe.
 pub const BODY_BYTES_MAX: usize = 0xff_ffff;
-
-#[inline]
-fn length(body_bytes: usize) -> Result<[u8; 3], TooLarge> {
-    match u32::try_from(body_bytes).map(u32::to_be_bytes) {
-        Ok([0, high, middle, low]) => Ok([high, middle, low]),
-        Ok(_) | Err(_) => Err(TooLarge { body_bytes }),
-    }
-}
 
 #[cfg(test)]
 mod tests {

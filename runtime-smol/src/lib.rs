@@ -33,7 +33,7 @@ use smol::stream::StreamExt as _;
 
 pub use pitaya_core::*;
 pub use pitaya_driver::{
-    Acceptor, ConnectError, RawSubscription, Subscription, Tls, TlsClient, TlsError,
+    Acceptor, ConnectError, RawSubscription, StartError, Subscription, Tls, TlsClient, TlsError,
 };
 pub use stream::Stream;
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use pitaya_core::{App, Counter, Error, Limits, Payload, Session, StartError};
-use pitaya_driver::{Acceptor, Native, Server, ServerHandle, Tls};
+use pitaya_core::{App, Counter, Error, Limits, Payload, Session};
+use pitaya_driver::{Acceptor, Native, Server, ServerHandle, StartError, Tls};
 use pitaya_proto::packet;
 use pitaya_tests::certificate::Certificate;
 use pitaya_tests::raw::{ack, handshake, request};

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pitaya_core::{
-    App, ClientConfig, CloseReason, Codec, Counter, Error, Json, Limits, Payload, Session,
-    StartError, State,
+    App, ClientConfig, CloseReason, Codec, Counter, Error, Json, Limits, Payload, RouteError,
+    Session, State,
 };
-use pitaya_driver::{Client, Native, Server, ServerHandle};
+use pitaya_driver::{Client, Native, Server, ServerHandle, StartError};
 use pitaya_proto::error::{INTERNAL, UNKNOWN};
 
 async fn every_acceptor_of_a_server_serves<R: Native>() {
@@ -42,7 +42,7 @@ async fn what_is_no_address_is_refused_with_advice<R: Native>() {
 async fn a_route_that_is_there_twice_keeps_the_server_from_starting<R: Native>() {
     let app = app().route("math.double", double);
     let started = Server::<R>::new("gate", app).tcp(ANY).start().await;
-    assert!(matches!(started, Err(StartError::DuplicateRoute { .. })));
+    assert!(matches!(started, Err(StartError::Routes(RouteError::Duplicate { .. }))));
 }
 
 async fn a_handler_that_panics_costs_one_error<R: Native>() {

@@ -73,8 +73,10 @@ impl Pipe {
 
     fn new(limits: Limits, choice: u8, cut: Cut) -> Self {
         let now = Instant::ZERO;
-        let config = ConnConfig::new("json", dictionary(), limits.clone()).expect("it is small");
-        let config = Arc::new(config.compression(choice & 1 == 0));
+        let mut config =
+            ConnConfig::new("json", dictionary(), limits.clone()).expect("it is small");
+        config.compression = choice & 1 == 0;
+        let config = Arc::new(config);
         let routes = Arc::new(routes());
         let ledger = Ledger::new(limits.clone(), Arc::clone(&routes));
         let server = End::new(Player::new(config, routes, now), now, cut);

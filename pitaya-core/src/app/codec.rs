@@ -58,9 +58,7 @@ impl Codec for Json {
     const NAME: &'static str = "json";
 
     fn encode_error(error: &Error) -> Vec<u8> {
-        let mut body = Vec::new();
-        error.to_json(&mut body);
-        body
+        error.to_json()
     }
 }
 
@@ -83,9 +81,7 @@ impl Codec for Protobuf {
     const NAME: &'static str = "protobuf";
 
     fn encode_error(error: &Error) -> Vec<u8> {
-        let mut body = Vec::new();
-        error.to_protobuf(&mut body);
-        body
+        error.to_protobuf()
     }
 }
 

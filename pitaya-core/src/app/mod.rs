@@ -16,7 +16,7 @@ pub use handler::{Handler, IntoOutcome, IntoReply, Running};
 pub use hooks::{Hooks, OnBind, OnClose};
 
 use crate::session::{Session, SessionHandle};
-use crate::{Call, CloseReason, Options, Reply, RouteEntry, RouteTable, StartError};
+use crate::{Call, CloseReason, Options, Reply, RouteEntry, RouteError, RouteTable};
 use codec::{Codec, Json};
 use pitaya_proto::error::Error;
 
@@ -158,7 +158,7 @@ impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
     /// # Errors
     ///
     /// Routes that contradict each other; see [`RouteTable::new`].
-    pub fn build(self, server_kind: &str, dictionary: Dictionary) -> Result<Handlers, StartError> {
+    pub fn build(self, server_kind: &str, dictionary: Dictionary) -> Result<Handlers, RouteError> {
         let (entries, invokes): (Vec<_>, Vec<_>) = self.entries.into_iter().unzip();
         let routes = RouteTable::new(server_kind, entries, dictionary, C::encode_error)?;
         let state = Arc::new(self.state);

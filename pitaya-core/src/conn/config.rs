@@ -15,10 +15,11 @@ pub type Validator = dyn Fn(&HandshakeRequest) -> Result<(), String> + Send + Sy
 
 /// The settings of a server's connections, and the bytes that are the same for all of them.
 pub struct ConnConfig {
+    /// Whether to compress towards clients that can inflate; on by default.
+    pub compression: bool,
     pub(crate) counters: Arc<Counters>,
     pub(crate) dictionary: Dictionary,
     pub(crate) limits: Limits,
-    pub(crate) compression: bool,
     pub(crate) accepted: Vec<u8>,
     pub(crate) refused: Vec<u8>,
     validators: Vec<(String, Box<Validator>)>,
@@ -45,13 +46,6 @@ impl ConnConfig {
         let (counters, validators) = (Arc::default(), Vec::new());
         let dictionary = response.dictionary;
         Ok(Self { accepted, compression: true, counters, dictionary, limits, refused, validators })
-    }
-
-    /// Whether to compress towards clients that can inflate; on by default.
-    #[must_use]
-    pub fn compression(mut self, compression: bool) -> Self {
-        self.compression = compression;
-        self
     }
 
     /// Adds a validator; they run in the order of their addition and the first error refuses the

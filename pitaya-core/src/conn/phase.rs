@@ -39,7 +39,7 @@ pub(crate) enum Step {
     Shake,
 }
 
-/// Every combination there is.
+/// Whatever is not said here is refused.
 ///
 /// A second handshake is refused, as is data before the acknowledgement. Clients beat from the
 /// handshake on, and a server ignores a kick, as Pitaya's own does.
@@ -53,13 +53,7 @@ pub(crate) const fn step(side: Side, phase: Phase, kind: PacketKind) -> Step {
         (Side::Client, Phase::Working, Heartbeat)
         | (Side::Server, _, Heartbeat | Kick)
         | (Side::Server, Phase::Working, HandshakeAck) => Step::Hear,
-        (Side::Client, Phase::AwaitHandshake, Data | HandshakeAck | Heartbeat)
-        | (Side::Client, Phase::AwaitAck | Phase::Closed, _)
-        | (Side::Client, Phase::Working, Handshake | HandshakeAck)
-        | (Side::Server, Phase::AwaitHandshake, Data | HandshakeAck)
-        | (Side::Server, Phase::AwaitAck, Data | Handshake)
-        | (Side::Server, Phase::Working, Handshake)
-        | (Side::Server, Phase::Closed, Data | Handshake | HandshakeAck) => Step::Refuse,
+        (_, _, Data | Handshake | HandshakeAck | Heartbeat | Kick) => Step::Refuse,
     }
 }
 

@@ -12,7 +12,8 @@ use serde_json::Value;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SessionData {
     bytes: usize,
-    values: BTreeMap<String, Value>,
+    /// Sorted by name. Most sessions keep a value or two, for which a map would be too large.
+    values: Vec<(Box<str>, Value)>,
     version: u64,
 }
 
@@ -20,7 +21,7 @@ impl SessionData {
     /// The value of that name, if it is there and is a `T`. A whole number is any number type that
     /// holds it, also when it came from a server that writes all numbers with a point.
     pub fn value<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        let value = self.values.get(name)?;
+        let (_, value) = self.values.get(self.find(name).ok()?)?;
         T::deserialize(value).ok().or_else(|| T::deserialize(whole(value)?).ok())
     }
 
@@ -33,12 +34,19 @@ impl SessionData {
         &mut self, name: &str, value: impl Serialize, bytes_max: usize,
     ) -> Result<(), Error> {
         let value = serde_json::to_value(value).map_err(|why| Error::unknown(why.to_string()))?;
-        let before = self.values.get(name).map_or(0, |value| json_bytes(name, value));
+        let found = self.find(name);
+        let before = found.map_or(0, |at| json_bytes(name, &self.values[at].1));
         let bytes = self.bytes - before + json_bytes(name, &value);
         if bytes > bytes_max {
             return Err(Error::unknown(format!("session data over {bytes_max} bytes")));
         }
-        self.values.insert(name.to_owned(), value);
+        match found {
+            Ok(at) => self.values[at].1 = value,
+            Err(at) => {
+                self.values.reserve_exact(1);
+                self.values.insert(at, (name.into(), value));
+            }
+        }
         self.bytes = bytes;
         self.version += 1;
         Ok(())
@@ -46,7 +54,8 @@ impl SessionData {
 
     /// Removes a value. Whether it was there.
     pub fn remove(&mut self, name: &str) -> bool {
-        let Some(value) = self.values.remove(name) else { return false };
+        let Ok(at) = self.find(name) else { return false };
+        let (_, value) = self.values.remove(at);
         self.bytes -= json_bytes(name, &value);
         self.version += 1;
         true
@@ -63,7 +72,14 @@ impl SessionData {
         if self.values.is_empty() {
             return Vec::new();
         }
-        serde_json::to_vec(&self.values).expect("JSON values are JSON")
+        let values: BTreeMap<_, _> =
+            self.values.iter().map(|(name, value)| (name, value)).collect();
+        serde_json::to_vec(&values).expect("JSON values are JSON")
+    }
+
+    /// Where a value is, or belongs.
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.values.binary_search_by(|(known, _)| (**known).cmp(name))
     }
 }
 

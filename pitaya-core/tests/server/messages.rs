@@ -106,8 +106,10 @@ fn codes_and_compression_go_only_to_those_who_can_take_them() {
 
 #[test]
 fn without_compression_nothing_is_compressed() {
-    let config = ConnConfig::new("json", Default::default(), Limits::default());
-    let mut rig = Rig::with_config(config.expect("it is small").compression(false));
+    let mut config =
+        ConnConfig::new("json", Default::default(), Limits::default()).expect("it is small");
+    config.compression = false;
+    let mut rig = Rig::with_config(config);
     rig.open(GO);
     let long = "x".repeat(1000);
     assert_eq!(rig.push(&long).sent(), [format!("push on.news {long}")]);

@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use pitaya_core::{Counter, Instant, Player, StartError};
+use pitaya_core::{Counter, Instant, Player};
 
 use crate::drive::Drive;
 use crate::runtime::{Listener, Runtime};
@@ -17,6 +17,7 @@ use crate::server::acceptor::Door;
 use crate::server::proxy;
 use crate::server::serve::ServePlayer;
 use crate::server::shared::{Place, Shared};
+use crate::server::start::StartError;
 use crate::timers::{Sleep, before};
 use crate::transport::Transport;
 

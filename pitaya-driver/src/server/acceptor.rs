@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ipnet::IpNet;
-use pitaya_core::StartError;
 
+use crate::server::start::StartError;
 use crate::transport::tls::Tls;
 use crate::transport::{Page, Web};
 

@@ -8,6 +8,7 @@ pub mod proxy;
 mod serve;
 mod shared;
 mod sources;
+mod start;
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use pitaya_core::app::Handlers;
-use pitaya_core::{App, Codec, ConnConfig, Counters, Error, Limits, StartError};
+use pitaya_core::{App, Codec, ConnConfig, Counters, Error, Limits, RouteError};
 use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::handshake::HandshakeRequest;
 
@@ -25,6 +26,7 @@ use crate::transport::tls::Tls;
 pub use acceptor::Acceptor;
 use acceptor::Door;
 use shared::Shared;
+pub use start::StartError;
 
 /// The description of a server; [`run`](Self::run) or [`start`](Self::start) makes it one.
 pub struct Server<R> {
@@ -44,7 +46,7 @@ pub struct Server<R> {
 /// Starts an acceptor whose socket the application made.
 type Custom<R> = dyn FnOnce(&Arc<Shared<R>>, Door) -> Option<SocketAddr> + Send;
 type OnReady = dyn FnOnce(&[SocketAddr]) + Send;
-type Build = dyn FnOnce(&str, Dictionary) -> Result<Handlers, StartError> + Send;
+type Build = dyn FnOnce(&str, Dictionary) -> Result<Handlers, RouteError> + Send;
 
 impl<R: Runtime> Server<R> {
     /// A server of the kind `kind`, which is the first part of the full names of its routes.
@@ -175,9 +177,9 @@ impl<R: Runtime> Server<R> {
         let dictionary = |why: &dyn std::fmt::Display| StartError::Dictionary(why.to_string());
         let routes = Dictionary::new(self.dictionary).map_err(|why| dictionary(&why))?;
         let handlers = (self.build)(&self.kind, routes.clone())?;
-        let mut config = ConnConfig::new(self.codec, routes, self.limits)
-            .map_err(|why| dictionary(&why))?
-            .compression(self.compression);
+        let mut config =
+            ConnConfig::new(self.codec, routes, self.limits).map_err(|why| dictionary(&why))?;
+        config.compression = self.compression;
         for (name, validator) in self.validators {
             config = config.validator(name, validator);
         }

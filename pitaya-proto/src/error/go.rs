@@ -24,9 +24,11 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-pub(super) fn write_json(value: &impl Serialize, out: &mut Vec<u8>) {
-    let written = value.serialize(&mut Serializer::with_formatter(out, HtmlSafe));
+pub(super) fn json(value: &impl Serialize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let written = value.serialize(&mut Serializer::with_formatter(&mut out, HtmlSafe));
     written.expect("text always serialises into memory");
+    out
 }
 
 /// Escapes what could end a script inside HTML.
@@ -89,8 +91,7 @@ mod tests {
 
     #[test]
     fn json_is_safe_inside_html() {
-        let mut out = Vec::new();
-        write_json(&"a<b>&\u{2028}\u{2029}\"\\\n\u{1}\u{e9}<", &mut out);
+        let out = json(&"a<b>&\u{2028}\u{2029}\"\\\n\u{1}\u{e9}<");
         let expected = r#""a\u003cb\u003e\u0026\u2028\u2029\"\\\n\u0001é\u003c""#;
         assert_eq!(str::from_utf8(&out), Ok(expected));
     }

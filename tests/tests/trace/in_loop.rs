@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pitaya_core::{
     CallKey, CloseReason, Codec as _, Command, ConnConfig, ConnId, Counter, Counters, Dictionary,
-    Instant, Json, Next, Node, NodeEvent, Reply, RouteTable, SessionId, earlier,
+    Event, Instant, Json, Next, Node, Reply, RouteTable, SessionId, earlier,
 };
 use pitaya_proto::packet::{self, BODY_BYTES_MAX};
 use pitaya_tests::raw::Received;
@@ -79,9 +79,9 @@ impl InLoop {
         for client in self.clients.values_mut() {
             events += client.serve(self.now, &mut self.node, &mut self.game);
         }
-        for event in self.node.handle_timeout(self.now) {
+        for (session, event) in self.node.handle_timeout(self.now) {
             events += 1;
-            self.game.handle(self.now, event, &mut self.node);
+            self.game.handle(self.now, session, event, &mut self.node);
         }
         events += self.game.tick(self.now, &mut self.node);
         for client in self.clients.values_mut() {
@@ -173,9 +173,9 @@ impl Client {
     /// Offers what was sent; how many events it gave.
     fn serve(&mut self, now: Instant, node: &mut Node, game: &mut Game) -> usize {
         let (mut input, mut events) = (&self.sent[..], 0);
-        while let Next::Event(event) = node.next(now, self.conn, &mut input) {
+        while let Next::Event((session, event)) = node.next(now, self.conn, &mut input) {
             events += 1;
-            game.handle(now, event, node);
+            game.handle(now, session, event, node);
         }
         let rest = input.len();
         self.sent.drain(..self.sent.len() - rest);
@@ -187,20 +187,20 @@ impl Client {
 }
 
 impl Game {
-    fn handle(&mut self, now: Instant, event: NodeEvent<'_>, node: &mut Node) {
+    fn handle(&mut self, now: Instant, session: SessionId, event: Event<'_>, node: &mut Node) {
         match event {
-            NodeEvent::Call(session, call) => {
+            Event::Call(call) => {
                 let route = node.routes().name(call.route).to_string();
                 let body = String::from_utf8(call.body.to_vec()).unwrap();
                 self.note(session, format!("start {route} {body}"));
                 let running = Running { body, key: call.key, route, session, until: None };
                 self.begin(now, running, node);
             }
-            NodeEvent::Closed(session, reason) => self.note(session, format!("closed: {reason}")),
-            NodeEvent::Opened(session, handshake) => {
+            Event::Closed(reason) => self.note(session, format!("closed: {reason}")),
+            Event::Opened(handshake) => {
                 self.names.insert(session, hall::name(&handshake).to_owned());
             }
-            NodeEvent::Abandoned(..) | NodeEvent::Detached(..) | NodeEvent::Rejected(_) => {
+            Event::Abandoned(_) | Event::Detached(_) => {
                 panic!("nothing of the scenario leads to {event:?}")
             }
         }

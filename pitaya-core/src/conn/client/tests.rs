@@ -84,9 +84,7 @@ fn replies_find_their_requests_in_any_order() {
 #[test]
 fn an_error_is_read_as_the_server_writes_it() {
     let error = Error::new("SHOP-7", "too expensive");
-    let (mut json, mut protobuf) = (Vec::new(), Vec::new());
-    error.to_json(&mut json);
-    error.to_protobuf(&mut protobuf);
+    let (json, protobuf) = (error.to_json(), error.to_protobuf());
     for (serializer, body) in [("json", &json), ("protobuf", &protobuf), ("own", &protobuf)] {
         let mut peer = Peer::dial(ClientConfig::default());
         peer.hear(&accepted(serializer, 30));

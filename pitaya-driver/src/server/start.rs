@@ -1,7 +1,8 @@
 //! Why a server does not start.
 
 use std::fmt;
-use std::panic::Location;
+
+use pitaya_core::RouteError;
 
 /// Why a server does not start, and what to do about it.
 ///
@@ -14,16 +15,6 @@ pub enum StartError {
     Acceptor {
         /// Where it was to listen.
         address: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// A route whose name cannot be one.
-    #[error("bad route `{route}`, declared at {place}: {why}")]
-    BadRoute {
-        /// The name.
-        route: String,
-        /// Where it was declared.
-        place: &'static Location<'static>,
         /// What is wrong with it.
         why: String,
     },
@@ -42,16 +33,9 @@ pub enum StartError {
     /// The route dictionary contradicts itself or is too large.
     #[error("bad route dictionary: {0}")]
     Dictionary(String),
-    /// Two routes of one name.
-    #[error("route `{route}` is declared twice: at {first} and at {second}")]
-    DuplicateRoute {
-        /// The name.
-        route: String,
-        /// Where it was declared first.
-        first: &'static Location<'static>,
-        /// Where it was declared again.
-        second: &'static Location<'static>,
-    },
+    /// Routes that cannot be.
+    #[error(transparent)]
+    Routes(#[from] RouteError),
     /// The runtime itself cannot start.
     #[error("the runtime cannot start: {0}")]
     Runtime(String),
