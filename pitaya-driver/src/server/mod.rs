@@ -3,6 +3,7 @@
 mod accept;
 mod acceptor;
 mod closing;
+mod descriptors;
 mod host;
 pub mod proxy;
 mod serve;
@@ -216,12 +217,16 @@ impl<R: Native> Server<R> {
         .map_err(failed)?
     }
 
-    /// Starts the server on the runtime that the caller runs on.
+    /// Starts the server on the runtime that the caller runs on. The process may have as many
+    /// sockets open as the system lets it from now on; if these are too few for the limit
+    /// `connections_max`, the limit is lowered, with a warning.
     ///
     /// # Errors
     ///
     /// As [`start_on`](Self::start_on), or there is no runtime.
-    pub async fn start(self) -> Result<ServerHandle<R>, StartError> {
+    pub async fn start(mut self) -> Result<ServerHandle<R>, StartError> {
+        let connections_max = &mut self.limits.connections_max;
+        *connections_max = descriptors::connections_max(*connections_max);
         let runtime = R::current().map_err(|error| StartError::Runtime(error.to_string()))?;
         self.start_on(runtime).await
     }
