@@ -2,6 +2,8 @@
 //! fed with bytes, so each of them works on every runtime and in the simulator.
 
 mod layers;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tls;
 mod upgrade;
 mod websocket;
