@@ -7,12 +7,21 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::certificate;
+
 /// How a server is set up.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Settings {
+    pub(crate) transport: Transport,
     pub(crate) serializer: Serializer,
     pub(crate) compression: bool,
     pub(crate) dictionary: bool,
+}
+
+impl Settings {
+    pub(crate) const fn plain(transport: Transport) -> Self {
+        Self { transport, serializer: Serializer::Json, compression: true, dictionary: false }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -30,6 +39,26 @@ impl Serializer {
     }
 }
 
+/// What lies between the sockets and the packets.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(crate) enum Transport {
+    Tcp,
+    Tls,
+    Ws,
+    Wss,
+}
+
+impl Transport {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+            Self::Ws => "ws",
+            Self::Wss => "wss",
+        }
+    }
+}
+
 /// One line of `cases.txt`.
 #[derive(Debug)]
 pub(crate) struct Case {
@@ -38,11 +67,10 @@ pub(crate) struct Case {
 }
 
 impl Case {
-    fn parse(line: &'static str) -> Option<Self> {
+    fn parse(line: &'static str, transport: Transport) -> Option<Self> {
         let mut words = line.split('#').next()?.split_whitespace();
         let name = words.next()?;
-        let mut settings =
-            Settings { serializer: Serializer::Json, compression: true, dictionary: false };
+        let mut settings = Settings::plain(transport);
         for word in words {
             match word {
                 "serializer=json" => settings.serializer = Serializer::Json,
@@ -84,8 +112,9 @@ impl Outcome {
     }
 }
 
-pub(crate) fn all() -> Vec<Case> {
-    include_str!("../../interop/cases.txt").lines().filter_map(Case::parse).collect()
+pub(crate) fn all(transport: Transport) -> Vec<Case> {
+    let lines = include_str!("../../interop/cases.txt").lines();
+    lines.filter_map(|line| Case::parse(line, transport)).collect()
 }
 
 /// Plays each case in a process of its own against the server at `address`, a few at a time.
@@ -117,6 +146,8 @@ pub(crate) fn play(program: &Path, case: &Case, address: SocketAddr) -> Outcome 
     let ended = Command::new(program)
         .args(["client", "--case", case.name, "--addr", &address.to_string()])
         .args(["--serializer", case.settings.serializer.name()])
+        .args(["--transport", case.settings.transport.name(), "--ca"])
+        .arg(&certificate::shown().file)
         .stdin(Stdio::null())
         .output()
         .expect("the program was just built");

@@ -13,7 +13,7 @@ use pitaya_core::{
 use pitaya_driver::{Client, ConnectError, Native, Timer as _};
 
 use crate::app::{Number, Speaks, Text, Uid};
-use crate::cases::{Serializer, Settings};
+use crate::cases::{Serializer, Settings, Transport};
 use crate::go::{self, Server};
 use crate::host::DICTIONARY;
 
@@ -333,8 +333,7 @@ fn uid(uid: &str) -> Uid {
     Uid { uid: uid.to_owned() }
 }
 
-const JSON: Settings =
-    Settings { serializer: Serializer::Json, compression: true, dictionary: false };
+const JSON: Settings = Settings::plain(Transport::Tcp);
 const PROTOBUF: Settings = Settings { serializer: Serializer::Protobuf, ..JSON };
 
 const ECHO: &str = "connector.testsvc.echo";

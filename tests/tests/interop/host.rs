@@ -2,17 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures_channel::oneshot;
 use pitaya_core::{Json, Limits, Protobuf};
-use pitaya_driver::{Native, Server, ServerHandle};
+use pitaya_driver::{Native, Server, ServerHandle, Tls};
+use pitaya_smol::Smol;
+use pitaya_tokio::Tokio;
+use tokio::runtime::Builder;
 
 use crate::app::{Echo, app};
-use crate::cases::{Serializer, Settings};
+use crate::cases::{Serializer, Settings, Transport};
+use crate::certificate;
 
 /// Servers that run until this is dropped.
 pub(crate) struct Host {
@@ -22,18 +25,56 @@ pub(crate) struct Host {
 
 type Addresses = BTreeMap<Settings, SocketAddr>;
 
-/// What blocks a thread on a runtime until the future ends.
-pub(crate) type BlockOn = fn(Pin<Box<dyn Future<Output = ()>>>);
+/// A runtime, set up in one of the ways it can be.
+pub(crate) trait Stage {
+    type Runtime: Native;
+    const NAME: &str;
+
+    /// Blocks the thread until the future ends.
+    fn block_on(serve: impl Future<Output = ()>);
+}
+
+pub(crate) struct OnTokio;
+pub(crate) struct OnTokioWithThreads;
+pub(crate) struct OnSmol;
+
+impl Stage for OnTokio {
+    type Runtime = Tokio;
+    const NAME: &str = "tokio";
+
+    fn block_on(serve: impl Future<Output = ()>) {
+        pitaya_tokio::block_on(serve).unwrap();
+    }
+}
+
+impl Stage for OnTokioWithThreads {
+    type Runtime = Tokio;
+    const NAME: &str = "tokio with threads";
+
+    fn block_on(serve: impl Future<Output = ()>) {
+        Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(serve);
+    }
+}
+
+impl Stage for OnSmol {
+    type Runtime = Smol;
+    const NAME: &str = "smol";
+
+    fn block_on(serve: impl Future<Output = ()>) {
+        pitaya_smol::block_on(serve).unwrap();
+    }
+}
 
 impl Host {
-    pub(crate) fn start<R: Native>(
-        settings: impl IntoIterator<Item = Settings>, echo: Echo, block_on: BlockOn,
+    pub(crate) fn start<S: Stage>(
+        settings: impl IntoIterator<Item = Settings>, echo: Echo,
     ) -> Self {
         let settings: BTreeSet<_> = settings.into_iter().collect();
         let (ready, started) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
-        let serve = move || block_on(Box::pin(serve::<R>(settings, echo, ready, stopped)));
-        let thread = thread::spawn(serve);
+        let thread = thread::spawn(move || {
+            S::block_on(serve::<S::Runtime>(settings, echo, ready, stopped));
+        });
         let addresses = started.recv().expect("the servers start");
         Self { addresses, running: Some((stop, thread)) }
     }
@@ -76,8 +117,13 @@ fn server<R: Native>(settings: Settings, echo: Echo) -> Server<R> {
         Serializer::Json => Server::new("connector", app::<Json>(echo)),
         Serializer::Protobuf => Server::new("connector", app::<Protobuf>(echo)),
     };
+    let server = match settings.transport {
+        Transport::Tcp => server.tcp(ANY),
+        Transport::Tls => server.tls(ANY, tls()),
+        Transport::Ws => server.ws(ANY),
+        Transport::Wss => server.wss(ANY, tls()),
+    };
     let server = server
-        .tcp("127.0.0.1:0")
         .limits(Limits::default().heartbeat(Duration::from_secs(1)))
         .compression(settings.compression)
         .validator("version", |client| match &*client.client_version {
@@ -86,6 +132,13 @@ fn server<R: Native>(settings: Settings, echo: Echo) -> Server<R> {
         });
     if settings.dictionary { server.dictionary(DICTIONARY) } else { server }
 }
+
+fn tls() -> Tls {
+    let shown = certificate::shown();
+    Tls::from_pem(&shown.certificate, &shown.key).expect("it was just made")
+}
+
+const ANY: &str = "127.0.0.1:0";
 
 /// One code needs both of its bytes, so that their order shows.
 pub(crate) const DICTIONARY: [(&str, u16); 5] = [
