@@ -3,6 +3,7 @@
 mod client;
 mod drive;
 mod mailbox;
+mod names;
 mod runtime;
 mod server;
 mod timers;

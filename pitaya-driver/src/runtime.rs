@@ -1,5 +1,6 @@
 //! What a runtime has to supply: a clock, an executor, a timer and sockets.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
@@ -43,7 +44,9 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
     fn stop_signal(&self) -> impl Future<Output = io::Result<()>> + Send;
 
     /// A seed that differs from run to run, unless the runtime is a simulated one.
-    fn seed(&self) -> u64;
+    fn seed(&self) -> u64 {
+        RandomState::new().hash_one(self.now())
+    }
 }
 
 /// A socket that accepts connections.

@@ -19,7 +19,6 @@
 mod stream;
 
 use std::cell::RefCell;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, OnceLock, Weak};
@@ -31,31 +30,9 @@ use pitaya_driver::{Listener, Native, Runtime, Timer};
 use smol::Executor;
 use smol::stream::StreamExt as _;
 
-pub use pitaya_core::*;
-pub use pitaya_driver::{
-    Acceptor, ConnectError, RawSubscription, StartError, Subscription, Tls, TlsClient, TlsError,
-};
 pub use stream::Stream;
 
-/// A client on smol.
-///
-/// ```no_run
-/// # use pitaya_smol::Client;
-/// # async fn play() -> Result<(), Box<dyn std::error::Error>> {
-/// let client = Client::connect("127.0.0.1:3250").await?;
-/// let mut waves = client.subscribe::<String>("onWave");
-/// let greeting: String = client.request("hall.greet", &"ada").await?;
-/// while let Some(name) = waves.next().await {
-///     println!("{name} waves");
-/// }
-/// # Ok(())
-/// # }
-/// ```
-pub type Client<C = Json> = pitaya_driver::Client<Smol, C>;
-/// A server on smol.
-pub type Server = pitaya_driver::Server<Smol>;
-/// A running server on smol.
-pub type ServerHandle = pitaya_driver::ServerHandle<Smol>;
+pitaya_driver::names!(Smol, "smol");
 
 /// An executor of smol.
 ///
@@ -106,10 +83,6 @@ impl Runtime for Smol {
         let mut signals = Signals::new([Signal::Int, Signal::Term])?;
         signals.next().await.transpose().map(|_| ())
     }
-
-    fn seed(&self) -> u64 {
-        RandomState::new().hash_one(self.now())
-    }
 }
 
 impl Native for Smol {
@@ -126,15 +99,6 @@ impl Native for Smol {
     }
 }
 
-/// Runs `main` to its end on a runtime of its own, for programs that have none.
-///
-/// # Errors
-///
-/// The system refuses what a runtime needs.
-pub fn block_on<T>(main: impl Future<Output = T>) -> io::Result<T> {
-    Smol::block_on(main)
-}
-
 /// A listening socket on smol.
 #[derive(Debug)]
 pub struct ListeningSocket(Async<TcpListener>);
@@ -143,8 +107,7 @@ impl Listener for ListeningSocket {
     type Stream = Stream;
 
     async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
-        let (stream, remote) = self.0.accept().await?;
-        Ok((Stream::new(stream)?, remote))
+        self.0.accept().await.and_then(Stream::accepted)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

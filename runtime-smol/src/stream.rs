@@ -1,7 +1,7 @@
 //! A TCP stream of smol as the driver knows streams.
 
 use std::io::{self, IoSlice, Read as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -21,6 +21,12 @@ impl Stream {
     pub(crate) fn new(inner: Async<TcpStream>) -> io::Result<Self> {
         inner.get_ref().set_nodelay(true)?;
         Ok(Self { inner, drained: true })
+    }
+
+    pub(crate) fn accepted(
+        (stream, remote): (Async<TcpStream>, SocketAddr),
+    ) -> io::Result<(Self, SocketAddr)> {
+        Ok((Self::new(stream)?, remote))
     }
 }
 

@@ -19,7 +19,6 @@
 mod stream;
 
 use std::future::poll_fn;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -31,31 +30,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use pitaya_core::*;
-pub use pitaya_driver::{
-    Acceptor, ConnectError, RawSubscription, StartError, Subscription, Tls, TlsClient, TlsError,
-};
 pub use stream::Stream;
 
-/// A client on tokio.
-///
-/// ```no_run
-/// # use pitaya_tokio::Client;
-/// # async fn play() -> Result<(), Box<dyn std::error::Error>> {
-/// let client = Client::connect("127.0.0.1:3250").await?;
-/// let mut waves = client.subscribe::<String>("onWave");
-/// let greeting: String = client.request("hall.greet", &"ada").await?;
-/// while let Some(name) = waves.next().await {
-///     println!("{name} waves");
-/// }
-/// # Ok(())
-/// # }
-/// ```
-pub type Client<C = Json> = pitaya_driver::Client<Tokio, C>;
-/// A server on tokio.
-pub type Server = pitaya_driver::Server<Tokio>;
-/// A running server on tokio.
-pub type ServerHandle = pitaya_driver::ServerHandle<Tokio>;
+pitaya_driver::names!(Tokio, "tokio");
 
 /// A tokio runtime.
 #[derive(Clone, Debug)]
@@ -106,10 +83,6 @@ impl Runtime for Tokio {
         .await;
         Ok(())
     }
-
-    fn seed(&self) -> u64 {
-        RandomState::new().hash_one(self.now())
-    }
 }
 
 impl Native for Tokio {
@@ -122,15 +95,6 @@ impl Native for Tokio {
     }
 }
 
-/// Runs `main` to its end on a runtime of its own, for programs that have none.
-///
-/// # Errors
-///
-/// The system refuses what a runtime needs.
-pub fn block_on<T>(main: impl Future<Output = T>) -> io::Result<T> {
-    Tokio::block_on(main)
-}
-
 /// A listening socket on tokio.
 #[derive(Debug)]
 pub struct ListeningSocket(TcpListener);
@@ -139,8 +103,7 @@ impl Listener for ListeningSocket {
     type Stream = Stream;
 
     async fn accept(&self) -> io::Result<(Stream, SocketAddr)> {
-        let (stream, remote) = self.0.accept().await?;
-        Ok((Stream::new(stream)?, remote))
+        self.0.accept().await.and_then(Stream::accepted)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

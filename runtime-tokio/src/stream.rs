@@ -1,6 +1,7 @@
 //! A TCP stream of tokio as the driver knows streams.
 
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -16,6 +17,12 @@ impl Stream {
     pub(crate) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         Ok(Self(stream))
+    }
+
+    pub(crate) fn accepted(
+        (stream, remote): (TcpStream, SocketAddr),
+    ) -> io::Result<(Self, SocketAddr)> {
+        Ok((Self::new(stream)?, remote))
     }
 }
 

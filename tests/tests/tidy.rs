@@ -5,9 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::source::{Function, Source};
+use crate::twins::equal_runs;
 
 #[path = "tidy/source.rs"]
 mod source;
+#[path = "tidy/twins.rs"]
+mod twins;
 
 #[test]
 fn every_file_stays_under_500_lines_without_its_tests() {
@@ -79,7 +82,7 @@ fn proto_and_core_stay_small_enough_to_be_read() {
 
     let sample = "//! Doc.\n\n// Why.\nuse a::b;\n/// Doc.\nfn f() {\n    let s = \"\n\";\n}\n";
     let tests = "#[cfg(test)]\nmod tests {\n    #[test]\n    fn t() {}\n}\n";
-    assert_eq!(Source::parse("src/a.rs", &format!("{sample}{tests}")).code_lines(), 5);
+    assert_eq!(Source::parse("src/a.rs", &format!("{sample}{tests}")).code().len(), 5);
 }
 
 #[test]
@@ -89,6 +92,27 @@ fn each_runtime_stays_thin() {
         println!("{folder}: {lines} lines");
         assert!(lines < RUNTIME_LINES_MAX, "{folder}: {lines} lines");
     }
+}
+
+#[test]
+fn the_runtimes_have_no_code_in_common() {
+    let [tokio, smol] = ["runtime-tokio/src/", "runtime-smol/src/"].map(sources_in);
+    let pairs = tokio.iter().flat_map(|one| smol.iter().map(move |other| (one, other)));
+    let found: Vec<_> = pairs.flat_map(|(one, other)| twins(one, other)).collect();
+    assert!(found.is_empty(), "\n{}\nmove it into the driver", found.join("\n"));
+
+    let twins = |one: &str, other: &str| {
+        twins(&Source::parse("src/a.rs", one), &Source::parse("src/b.rs", other))
+    };
+    let run = |name, lines| format!("fn {name}() {{\n{}}}\n", "a(1);\n}\n{\n".repeat(lines));
+    let (one, other) = (run("on_tokio", 5), run("on_smol", 5));
+    assert_eq!(twins(&one, &other), ["src/a.rs:1-14: also at src/b.rs:1-14"]);
+    let aside = other.replacen("a(1);", "use b::{\n    c,\n};\n// Why.\na(1);", 1);
+    assert_eq!(twins(&one, &aside), ["src/a.rs:1-14: also at src/b.rs:1-18"]);
+    assert_eq!(twins(&one, &run("other", 5)), Vec::<String>::new());
+    assert_eq!(twins(&run("on_tokio", 4), &run("on_smol", 4)), Vec::<String>::new());
+    let imports = "use a::{\n    b,\n    c,\n    d,\n    e,\n};\n";
+    assert_eq!(twins(imports, imports), Vec::<String>::new());
 }
 
 #[test]
@@ -221,7 +245,16 @@ fn median_lines<'s>(sources: impl Iterator<Item = &'s Source>) -> usize {
 }
 
 fn code_lines(folders: &[&str]) -> usize {
-    folders.iter().flat_map(|folder| sources_in(folder)).map(|source| source.code_lines()).sum()
+    folders.iter().flat_map(|folder| sources_in(folder)).map(|source| source.code().len()).sum()
+}
+
+fn twins(one: &Source, other: &Source) -> Vec<String> {
+    let said = |(lines, also): (source::Lines, source::Lines)| {
+        let (from, to) = (lines.start(), lines.end());
+        let place = format!("{}:{}-{}", other.path, also.start(), also.end());
+        format!("{}:{from}-{to}: also at {place}", one.path)
+    };
+    equal_runs(one, other, EQUAL_LINES_MAX + 1).into_iter().map(said).collect()
 }
 
 fn lines_without_tests(folder: &str) -> usize {
@@ -410,6 +443,7 @@ const MEDIAN_FUNCTION_LINES_MAX: usize = 10;
 const COLUMNS_MAX: usize = 100;
 const PURE_CODE_LINES_MAX: usize = 4_000;
 const RUNTIME_LINES_MAX: usize = 250;
+const EQUAL_LINES_MAX: usize = 5;
 
 /// Words that name the absence of an idea.
 const EMPTY_WORDS: [&str; 6] = ["helper", "helpers", "manager", "managers", "util", "utils"];

@@ -44,9 +44,9 @@ impl Source {
     }
 
     /// Lines that hold code: no blanks, no comments, no documentation, no tests.
-    pub(crate) fn code_lines(&self) -> usize {
-        let lines: BTreeSet<_> = self.tokens.iter().flat_map(|token| token.lines.clone()).collect();
-        lines.into_iter().filter(|line| !self.is_test(*line)).count()
+    pub(crate) fn code(&self) -> BTreeSet<usize> {
+        let lines = self.tokens.iter().flat_map(|token| token.lines.clone());
+        lines.filter(|line| !self.is_test(*line)).collect()
     }
 
     /// All lines but those of tests.
