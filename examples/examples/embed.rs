@@ -7,8 +7,8 @@ use std::net::{TcpListener, TcpStream};
 use std::time::{self, Duration};
 
 use pitaya_core::{
-    Bytes, CallKey, Codec, ConnConfig, ConnId, Decode, Dictionary, Encode, Event, Instant, Json,
-    Limits, Next, Node, Reply, RouteEntry, RouteTable, SessionId,
+    Bytes, CallKey, CloseReason, Codec, ConnConfig, ConnId, Decode, Dictionary, Encode, Event,
+    Instant, Json, Limits, Next, Node, Reply, RouteEntry, RouteTable, SessionId,
 };
 use serde::{Deserialize, Serialize};
 
@@ -71,9 +71,9 @@ impl Client {
         let rest = input.len();
         self.held.drain(..self.held.len() - rest);
         match read {
-            Ok(0) => node.handle_eof(now, conn, rest),
+            Ok(0) => node.handle_end(now, conn, CloseReason::end(rest)),
             Err(error) if error.kind() != ErrorKind::WouldBlock => {
-                node.handle_failure(now, conn, error.kind());
+                node.handle_end(now, conn, CloseReason::Io(error.kind()));
             }
             Ok(_) | Err(_) => {}
         }

@@ -2,7 +2,7 @@
 
 use pitaya_proto::zlib::Scratch;
 
-use crate::{Instant, Outbox};
+use crate::{CloseReason, Instant, Outbox};
 
 /// One end of one byte stream: bytes and commands go in, events and bytes come out.
 ///
@@ -38,11 +38,9 @@ pub trait Machine {
     /// Learns that `bytes` of the outbox left, which proves that the peer still reads.
     fn handle_written(&mut self, now: Instant, bytes: usize);
 
-    /// Learns that no bytes will come any more; `rest` are those that were never consumed.
-    fn handle_eof(&mut self, now: Instant, rest: usize);
-
-    /// Learns that the stream failed: nothing can be read or written any more.
-    fn handle_failure(&mut self, now: Instant, kind: std::io::ErrorKind);
+    /// Learns that the stream is over, and how: [`CloseReason::end`] or [`CloseReason::Io`].
+    /// Nothing can be read any more, and what is written is read by nobody.
+    fn handle_end(&mut self, now: Instant, how: CloseReason);
 
     /// Acts on every deadline that `now` has reached.
     fn handle_timeout(&mut self, now: Instant, scratch: &mut Scratch);

@@ -112,17 +112,11 @@ impl Node {
         Next::NeedBytes
     }
 
-    /// No bytes will come any more; `rest` are those that [`next`](Self::next) left.
-    pub fn handle_eof(&mut self, now: Instant, conn: ConnId, rest: usize) {
+    /// The stream is over: [`CloseReason::end`] with how many bytes [`next`](Self::next) left, or
+    /// [`CloseReason::Io`].
+    pub fn handle_end(&mut self, now: Instant, conn: ConnId, how: CloseReason) {
         if let Some(client) = self.clients.get_mut(&conn) {
-            client.player.handle_eof(now, rest);
-        }
-    }
-
-    /// The stream has failed.
-    pub fn handle_failure(&mut self, now: Instant, conn: ConnId, kind: io::ErrorKind) {
-        if let Some(client) = self.clients.get_mut(&conn) {
-            client.player.handle_failure(now, kind);
+            client.player.handle_end(now, how);
         }
     }
 
@@ -157,13 +151,13 @@ impl Node {
         // A finished one may have a session that keeps what waits for its next stream.
         while !player.is_finished() && player.outbox().has_remaining() {
             match stream.write(player.outbox().chunk()) {
-                Ok(0) => player.handle_failure(now, io::ErrorKind::WriteZero),
+                Ok(0) => player.handle_end(now, CloseReason::Io(io::ErrorKind::WriteZero)),
                 Ok(bytes) => {
                     player.outbox().advance(bytes);
                     player.handle_written(now, bytes);
                 }
                 Err(error) if WAITS.contains(&error.kind()) => return,
-                Err(error) => player.handle_failure(now, error.kind()),
+                Err(error) => player.handle_end(now, CloseReason::Io(error.kind())),
             }
         }
     }

@@ -259,12 +259,8 @@ impl Machine for Player {
         self.conn.handle_written(now, bytes);
     }
 
-    fn handle_eof(&mut self, now: Instant, rest: usize) {
-        self.conn.handle_eof(now, rest);
-    }
-
-    fn handle_failure(&mut self, now: Instant, kind: std::io::ErrorKind) {
-        self.conn.handle_failure(now, kind);
+    fn handle_end(&mut self, now: Instant, how: CloseReason) {
+        self.conn.handle_end(now, how);
     }
 
     fn handle_timeout(&mut self, now: Instant, scratch: &mut Scratch) {

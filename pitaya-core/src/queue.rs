@@ -15,7 +15,7 @@ use crate::{CallKey, Instant, Limits, Options, RouteId, earlier};
 /// not its concern.
 #[derive(Debug)]
 pub struct CallQueue<W> {
-    waiting: VecDeque<(Arrival, W)>,
+    waiting: VecDeque<Waiting<W>>,
     started: Vec<Started>,
     turn: Option<CallKey>,
     waiting_bytes: usize,
@@ -95,57 +95,55 @@ impl<W> CallQueue<W> {
     pub fn arrive(
         &mut self, now: Instant, ticket: Ticket, keep: impl FnOnce() -> W,
     ) -> Option<Start> {
-        let deadline = now + ticket.options.deadline.unwrap_or(self.deadline);
-        let arrival = Arrival { ticket, deadline, arrived: now };
+        let deadline = now + self.timeout(&ticket);
         if ticket.options.concurrent || (self.turn.is_none() && self.waiting.is_empty()) {
-            return Some(self.start(now, arrival));
+            return Some(self.start(now, deadline, ticket));
         }
         self.waiting_bytes += ticket.bytes;
-        self.waiting.push_back((arrival, keep()));
+        self.waiting.push_back(Waiting { deadline, ticket, kept: keep() });
         None
     }
 
     /// The oldest waiting call, if the turn is free. A call whose deadline has come is left to
     /// [`poll_expired`](Self::poll_expired).
     pub fn poll_start(&mut self, now: Instant) -> Option<(Start, W)> {
-        let (arrival, _) = self.waiting.front().filter(|_| self.turn.is_none())?;
-        if arrival.deadline <= now {
+        let oldest = self.waiting.front().filter(|_| self.turn.is_none())?;
+        if oldest.deadline <= now {
             return None;
         }
-        let (arrival, kept) = self.waiting.pop_front()?;
-        self.waiting_bytes -= arrival.ticket.bytes;
-        Some((self.start(now, arrival), kept))
+        let Waiting { deadline, ticket, kept } = self.waiting.pop_front()?;
+        self.waiting_bytes -= ticket.bytes;
+        Some((self.start(now, deadline, ticket), kept))
     }
 
     /// Learns that a handler has ended, which passes the turn on.
     pub fn handle_ended(&mut self, key: CallKey) -> Ended {
-        let Some(at) = self.started.iter().position(|started| started.key == key) else {
+        let Some(at) = self.started.iter().position(|started| started.start.key == key) else {
             return Ended::Nothing;
         };
-        let started = self.started.swap_remove(at);
-        self.pass_turn(key);
-        match started.arrival.ticket.request {
+        let Started { late, start, .. } = self.end(at);
+        match start.ticket.request {
             None => Ended::Nothing,
-            Some(_) if started.late => Ended::Late,
+            Some(_) if late => Ended::Late,
             Some(request) => Ended::Answers(request),
         }
     }
 
     /// Gives what the deadlines that `now` has reached did, one call at a time.
     pub fn poll_expired(&mut self, now: Instant) -> Option<Expired> {
-        if let Some(at) = self.waiting.iter().position(|(arrival, _)| arrival.deadline <= now) {
-            let (arrival, _) = self.waiting.remove(at)?;
-            self.waiting_bytes -= arrival.ticket.bytes;
-            return Some(arrival.timed_out());
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.deadline <= now) {
+            let Waiting { ticket, .. } = self.waiting.remove(at)?;
+            self.waiting_bytes -= ticket.bytes;
+            return Some(Expired::TimedOut(ticket, self.timeout(&ticket)));
         }
-        if let Some(started) = self.started.iter_mut().find(|started| started.is_overdue(now)) {
-            started.late = true;
-            return Some(started.arrival.timed_out());
+        if let Some(overdue) = self.started.iter_mut().find(|started| started.is_overdue(now)) {
+            overdue.late = true;
+            let ticket = overdue.start.ticket;
+            return Some(Expired::TimedOut(ticket, self.timeout(&ticket)));
         }
         let at = self.started.iter().position(|started| started.hard_limit <= now)?;
-        let started = self.started.swap_remove(at);
-        self.pass_turn(started.key);
-        Some(Expired::Abandoned(started.key, started.arrival.ticket))
+        let Start { key, ticket, .. } = self.end(at).start;
+        Some(Expired::Abandoned(key, ticket))
     }
 
     /// Closes the session: what waits is dropped unrun and counted in the result; what runs is late
@@ -156,9 +154,9 @@ impl<W> CallQueue<W> {
         self.waiting_bytes = 0;
         self.started.retain_mut(|started| {
             started.late = true;
-            let cancelled = started.arrival.ticket.options.cancel_on_close;
+            let cancelled = started.start.ticket.options.cancel_on_close;
             if cancelled {
-                cancel(started.key);
+                cancel(started.start.key);
             }
             !cancelled
         });
@@ -173,8 +171,8 @@ impl<W> CallQueue<W> {
     /// Whether a request with that id waits or runs and is not answered yet.
     pub fn has_request(&self, request: NonZeroU64) -> bool {
         let is = |ticket: &Ticket| ticket.request == Some(request);
-        self.started.iter().any(|started| !started.late && is(&started.arrival.ticket))
-            || self.waiting.iter().any(|(arrival, _)| is(&arrival.ticket))
+        self.started.iter().any(|started| !started.late && is(&started.start.ticket))
+            || self.waiting.iter().any(|waiting| is(&waiting.ticket))
     }
 
     /// Calls that wait, run or are late.
@@ -189,59 +187,61 @@ impl<W> CallQueue<W> {
 
     /// The next moment at which [`poll_expired`](Self::poll_expired) has something to say.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let waiting = self.waiting.iter().map(|(arrival, _)| arrival.deadline).min();
+        let waiting = self.waiting.iter().map(|waiting| waiting.deadline).min();
         earlier(waiting, self.started.iter().map(Started::poll_timeout).min())
     }
 
-    fn start(&mut self, now: Instant, arrival: Arrival) -> Start {
+    fn start(&mut self, now: Instant, deadline: Instant, ticket: Ticket) -> Start {
         let key = CallKey(self.next_key);
         self.next_key += 1;
-        let options = arrival.ticket.options;
-        if !options.concurrent {
+        if !ticket.options.concurrent {
             self.turn = Some(key);
         }
-        let hard_limit = now + options.hard_limit.unwrap_or(self.hard_limit);
-        self.started.push(Started { key, arrival, hard_limit, late: false });
-        Start { key, ticket: arrival.ticket, deadline: arrival.deadline }
+        let hard_limit = now + ticket.options.hard_limit.unwrap_or(self.hard_limit);
+        let start = Start { deadline, key, ticket };
+        // Most sessions never have two calls at work.
+        self.started.reserve_exact(1);
+        self.started.push(Started { hard_limit, late: false, start });
+        start
     }
 
-    fn pass_turn(&mut self, ended: CallKey) {
-        if self.turn == Some(ended) {
+    /// Takes out what has ended, which passes the turn on.
+    fn end(&mut self, at: usize) -> Started {
+        let ended = self.started.swap_remove(at);
+        if self.turn == Some(ended.start.key) {
             self.turn = None;
         }
+        ended
     }
-}
 
-#[derive(Clone, Copy, Debug)]
-struct Arrival {
-    arrived: Instant,
-    deadline: Instant,
-    ticket: Ticket,
-}
-
-impl Arrival {
-    fn timed_out(&self) -> Expired {
-        Expired::TimedOut(self.ticket, self.deadline.since(self.arrived))
+    fn timeout(&self, ticket: &Ticket) -> Duration {
+        ticket.options.deadline.unwrap_or(self.deadline)
     }
 }
 
 #[derive(Debug)]
+struct Waiting<W> {
+    deadline: Instant,
+    ticket: Ticket,
+    kept: W,
+}
+
+#[derive(Debug)]
 struct Started {
-    arrival: Arrival,
     hard_limit: Instant,
-    key: CallKey,
     late: bool,
+    start: Start,
 }
 
 impl Started {
     /// A request that was not answered in time, or by the moment its handler has to go.
     fn is_overdue(&self, now: Instant) -> bool {
-        !self.late && self.arrival.ticket.request.is_some() && self.poll_timeout() <= now
+        !self.late && self.start.ticket.request.is_some() && self.poll_timeout() <= now
     }
 
     fn poll_timeout(&self) -> Instant {
-        match self.arrival.ticket.request {
-            Some(_) if !self.late => self.arrival.deadline.min(self.hard_limit),
+        match self.start.ticket.request {
+            Some(_) if !self.late => self.start.deadline.min(self.hard_limit),
             Some(_) | None => self.hard_limit,
         }
     }

@@ -85,29 +85,16 @@ pub enum Destination {
     Here(RouteId),
 }
 
-/// Why routes cannot be those of a server.
+/// Why a route cannot be one of a server.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum RouteError {
-    /// A route whose name cannot be one.
-    #[error("bad route `{route}`, declared at {place}: {why}")]
-    Bad {
-        /// The name.
-        route: String,
-        /// Where it was declared.
-        place: &'static Location<'static>,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Two routes of one name.
-    #[error("route `{route}` is declared twice: at {first} and at {second}")]
-    Duplicate {
-        /// The name.
-        route: String,
-        /// Where it was declared first.
-        first: &'static Location<'static>,
-        /// Where it was declared again.
-        second: &'static Location<'static>,
-    },
+#[error("bad route `{route}`, declared at {place}: {why}")]
+pub struct RouteError {
+    /// The name.
+    pub route: Arc<str>,
+    /// Where it was declared.
+    pub place: &'static Location<'static>,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 impl RouteTable {
@@ -124,9 +111,7 @@ impl RouteTable {
         for (at, entry) in entries.iter().enumerate() {
             check_name(entry)?;
             if let Some(&RouteId(first)) = by_name.get(entry.name.as_bytes()) {
-                let (first, second) = (entries[first].place, entry.place);
-                let route = entry.name.to_string();
-                return Err(RouteError::Duplicate { route, first, second });
+                return Err(bad(entry, format!("declared before, at {}", entries[first].place)));
             }
             let full_name = format!("{server_kind}.{}", entry.name);
             by_name.insert(entry.name.as_bytes().into(), RouteId(at));
@@ -198,16 +183,18 @@ impl RouteTable {
 }
 
 fn check_name(entry: &RouteEntry) -> Result<(), RouteError> {
-    let bad = |why: &str| {
-        let (route, why) = (entry.name.to_string(), why.to_owned());
-        Err(RouteError::Bad { route, place: entry.place, why })
-    };
     match RouteName::parse(entry.name.as_bytes()) {
-        Err(error) => bad(&error.msg),
-        Ok(name) if name.kind.is_some() => bad("a local route has two parts, `service.method`"),
-        Ok(name) if name.service == RESERVED_SERVICE => bad("`sys` is reserved"),
+        Err(error) => Err(bad(entry, error.msg)),
+        Ok(name) if name.kind.is_some() => {
+            Err(bad(entry, "a local route has two parts, `service.method`"))
+        }
+        Ok(name) if name.service == RESERVED_SERVICE => Err(bad(entry, "`sys` is reserved")),
         Ok(_) => Ok(()),
     }
+}
+
+fn bad(entry: &RouteEntry, why: impl Into<String>) -> RouteError {
+    RouteError { route: Arc::clone(&entry.name), place: entry.place, why: why.into() }
 }
 
 #[expect(clippy::disallowed_types, reason = "a fixed hasher, and never iterated")]

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Buf;
 use futures_io::{AsyncRead, AsyncWrite};
-use pitaya_core::{Counter, Counters, Instant, Limits, Machine, Next, earlier};
+use pitaya_core::{CloseReason, Counter, Counters, Instant, Limits, Machine, Next, earlier};
 use pitaya_proto::zlib::Scratch;
 
 use crate::mailbox::Mailbox;
@@ -112,7 +112,7 @@ where
         if is_over(socket.transport.poll_timeout()) && !socket.ended {
             socket.transport.handle_timeout();
             socket.ended = true;
-            machine.handle_failure(now, io::ErrorKind::TimedOut);
+            machine.handle_end(now, CloseReason::Io(io::ErrorKind::TimedOut));
         }
         if is_over(machine.poll_timeout()) {
             machine.handle_timeout(now, scratch);
@@ -151,8 +151,12 @@ where
         self.held.extend_from_slice(input);
         match end {
             None => {}
-            Some(End::Eof) => self.engine.machine.handle_eof(turn.now, self.held.len()),
-            Some(End::Failure(kind)) => self.engine.machine.handle_failure(turn.now, kind),
+            Some(End::Eof) => {
+                self.engine.machine.handle_end(turn.now, CloseReason::end(self.held.len()))
+            }
+            Some(End::Failure(kind)) => {
+                self.engine.machine.handle_end(turn.now, CloseReason::Io(kind))
+            }
         }
         true
     }
@@ -301,7 +305,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
                 Poll::Ready(Ok(count)) => written += count,
                 Poll::Ready(Err(failure)) => {
                     self.ended = true;
-                    machine.handle_failure(turn.now, failure);
+                    machine.handle_end(turn.now, CloseReason::Io(failure));
                     return true;
                 }
             }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Buf;
-use pitaya_core::{Instant, Machine, Next};
+use pitaya_core::{CloseReason, Instant, Machine, Next};
 use pitaya_proto::packet::{self, Packet};
 use pitaya_proto::zlib::Scratch;
 
@@ -139,13 +139,13 @@ impl<M: Machine> End<M> {
 
     /// No more bytes will come.
     pub(crate) fn eof(&mut self, judge: &mut impl Judge<M>) {
-        self.machine.handle_eof(self.now, self.held.len());
+        self.machine.handle_end(self.now, CloseReason::end(self.held.len()));
         self.drain(judge);
     }
 
     /// The stream fails.
     pub(crate) fn fail(&mut self, judge: &mut impl Judge<M>) {
-        self.machine.handle_failure(self.now, std::io::ErrorKind::ConnectionReset);
+        self.machine.handle_end(self.now, CloseReason::Io(std::io::ErrorKind::ConnectionReset));
         self.drain(judge);
     }
 

@@ -219,12 +219,8 @@ impl Machine for Bare {
         self.0.handle_written(now, bytes);
     }
 
-    fn handle_eof(&mut self, now: Instant, rest: usize) {
-        self.0.handle_eof(now, rest);
-    }
-
-    fn handle_failure(&mut self, now: Instant, kind: std::io::ErrorKind) {
-        self.0.handle_failure(now, kind);
+    fn handle_end(&mut self, now: Instant, how: CloseReason) {
+        self.0.handle_end(now, how);
     }
 
     fn handle_timeout(&mut self, now: Instant, _scratch: &mut Scratch) {

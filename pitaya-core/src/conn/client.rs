@@ -7,7 +7,6 @@ mod tests;
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,15 +44,14 @@ pub struct ClientConn<W> {
     /// Waiters who get no reply from the server, and do not know it yet.
     failed: VecDeque<(W, Error)>,
     server: Option<Arc<HandshakeResponse>>,
+    /// The beginning is not told yet.
+    opens: bool,
     /// How much of an unfinished packet was there when it was looked at last.
     unfinished_bytes: usize,
 }
 
-/// What a packet brings to the owner; the body of a message may still be compressed.
-enum News<'i, W> {
-    Message(Target<'i, W>, Body<'i>),
-    Opened(Arc<HandshakeResponse>),
-}
+/// A message for the owner; its body may still be compressed.
+type News<'i, W> = (Target<'i, W>, Body<'i>);
 
 /// Whom a message is for.
 enum Target<'i, W> {
@@ -71,6 +69,7 @@ impl<W> ClientConn<W> {
             calls: Calls::new(config.limits.in_flight_max),
             failed: VecDeque::new(),
             server: None,
+            opens: false,
             unfinished_bytes: 0,
             config: Arc::clone(&config),
         };
@@ -92,7 +91,7 @@ impl<W> ClientConn<W> {
         match step(Side::Client, self.line.phase, packet.kind) {
             Step::Receive => self.message(packet.body),
             Step::Hear => Ok(None),
-            Step::Shake => self.open(now, packet.body, scratch).map(Some),
+            Step::Shake => self.open(now, packet.body, scratch).map(|()| None),
             Step::Kicked => {
                 Err(CloseReason::Kicked(kick::parse(packet.body, limits::KICK_BYTES_MAX)))
             }
@@ -100,9 +99,9 @@ impl<W> ClientConn<W> {
         }
     }
 
-    fn open<'i>(
+    fn open(
         &mut self, now: Instant, body: &[u8], scratch: &mut Scratch,
-    ) -> Result<News<'i, W>, CloseReason> {
+    ) -> Result<(), CloseReason> {
         let server = HandshakeResponse::parse(body, scratch, self.config.limits.received_bytes_max)
             .map_err(CloseReason::BadHandshakeResponse)?;
         if server.code != HandshakeResponse::ACCEPTED {
@@ -114,22 +113,19 @@ impl<W> ClientConn<W> {
         self.line.open(period.map(|period| Heartbeat::new(period, now)));
         self.line.write_empty(now, PacketKind::HandshakeAck);
         self.line.write_all(now, std::mem::take(&mut self.early));
-        let server = Arc::new(server);
-        self.server = Some(Arc::clone(&server));
-        Ok(News::Opened(server))
+        (self.server, self.opens) = (Some(Arc::new(server)), true);
+        Ok(())
     }
 
     fn message<'i>(&mut self, bytes: &'i [u8]) -> Result<Option<News<'i, W>>, CloseReason> {
         match Message::decode(bytes).map_err(CloseReason::BadMessage)? {
-            Message::Push { route, body } => {
-                Ok(Some(News::Message(Target::Route(self.route(route)?), body)))
-            }
+            Message::Push { route, body } => Ok(Some((Target::Route(self.route(route)?), body))),
             Message::Response { id, error, body } => {
                 let waiter = RequestId::from_wire(id).and_then(|id| self.calls.finish(id));
                 if waiter.is_none() {
                     self.config.counters.add(Counter::RepliesLate);
                 }
-                Ok(waiter.map(|waiter| News::Message(Target::Waiter { waiter, error }, body)))
+                Ok(waiter.map(|waiter| (Target::Waiter { waiter, error }, body)))
             }
             Message::Notify { .. } | Message::Request { .. } => Err(CloseReason::UnexpectedMessage),
         }
@@ -149,7 +145,7 @@ impl<W> ClientConn<W> {
 
     /// Inflates last, when nothing else needs the scratch.
     fn deliver<'e>(
-        &mut self, (target, body): (Target<'e, W>, Body<'e>), scratch: &'e mut Scratch,
+        &mut self, (target, body): News<'e, W>, scratch: &'e mut Scratch,
     ) -> Option<ClientEvent<'e, W>> {
         match (target, body.inflate(scratch, self.config.limits.received_bytes_max)) {
             (Target::Route(route), Ok(body)) => Some(ClientEvent::Push { route, body }),
@@ -163,7 +159,7 @@ impl<W> ClientConn<W> {
                     self.failed.push_back((waiter, reason.no_reply()));
                 }
                 self.lose(reason);
-                self.poll_ended()
+                self.poll_event()
             }
         }
     }
@@ -173,8 +169,11 @@ impl<W> ClientConn<W> {
         if json { Error::from_json(body) } else { Error::from_protobuf(body) }
     }
 
-    /// Whoever gets no reply, and at last the reason of the end.
-    fn poll_ended<'e>(&mut self) -> Option<ClientEvent<'e, W>> {
+    /// What no message brings: the beginning, whoever gets no reply, and at last the end.
+    fn poll_event<'e>(&mut self) -> Option<ClientEvent<'e, W>> {
+        if std::mem::take(&mut self.opens) {
+            return self.server.clone().map(ClientEvent::Opened);
+        }
         if let Some((waiter, error)) = self.failed.pop_front() {
             return Some(ClientEvent::Reply { waiter, result: Err(error) });
         }
@@ -271,7 +270,7 @@ impl<W> Machine for ClientConn<W> {
         &mut self, now: Instant, input: &mut &'i [u8], scratch: &'e mut Scratch,
     ) -> Next<ClientEvent<'e, W>> {
         let message = loop {
-            if let Some(event) = self.poll_ended() {
+            if let Some(event) = self.poll_event() {
                 return Next::Event(event);
             }
             if self.line.closed.is_some() {
@@ -283,10 +282,7 @@ impl<W> Machine for ClientConn<W> {
                 Ok(Some(packet)) => {
                     self.line.handle_heard(now);
                     match self.receive(now, packet, scratch) {
-                        Ok(Some(News::Message(target, body))) => break (target, body),
-                        Ok(Some(News::Opened(server))) => {
-                            return Next::Event(ClientEvent::Opened(server));
-                        }
+                        Ok(Some(message)) => break message,
                         Ok(None) => {}
                         Err(reason) => self.lose(reason),
                     }
@@ -316,12 +312,8 @@ impl<W> Machine for ClientConn<W> {
         self.line.handle_written(now, bytes);
     }
 
-    fn handle_eof(&mut self, _now: Instant, rest: usize) {
-        self.lose(CloseReason::end(rest));
-    }
-
-    fn handle_failure(&mut self, _now: Instant, kind: io::ErrorKind) {
-        self.lose(CloseReason::Io(kind));
+    fn handle_end(&mut self, _now: Instant, how: CloseReason) {
+        self.lose(how);
     }
 
     fn handle_timeout(&mut self, now: Instant, _scratch: &mut Scratch) {

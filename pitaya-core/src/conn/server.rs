@@ -192,15 +192,14 @@ impl ServerConn {
         self.line.handle_written(now, bytes);
     }
 
-    /// See [`Machine::handle_eof`](crate::Machine::handle_eof).
-    pub fn handle_eof(&mut self, now: Instant, rest: usize) {
-        // A client that shut down its sending side may still read, but no Pitaya client does that.
-        self.lose(now, CloseReason::end(rest));
-    }
-
-    /// See [`Machine::handle_failure`](crate::Machine::handle_failure).
-    pub fn handle_failure(&mut self, now: Instant, kind: std::io::ErrorKind) {
-        self.lose(now, CloseReason::Io(kind));
+    /// See [`Machine::handle_end`](crate::Machine::handle_end). A client that shut down its sending
+    /// side may still read, but no Pitaya client does that: what waits is for the next connection
+    /// of the session, if there may be one.
+    pub fn handle_end(&mut self, now: Instant, how: CloseReason) {
+        if self.line.closed.is_some() && self.detached_until.is_none() {
+            self.line.outbox.clear();
+        }
+        self.close(now, how);
     }
 
     /// See [`Machine::handle_timeout`](crate::Machine::handle_timeout).
@@ -213,7 +212,7 @@ impl ServerConn {
         while self.detached_until.is_none()
             && let Some(reason) = self.line.handle_timeout(now, &self.config.limits)
         {
-            self.lose(now, reason);
+            self.handle_end(now, reason);
         }
     }
 
@@ -236,15 +235,6 @@ impl ServerConn {
     /// Whether nothing more fits towards the client, so that no call should start.
     pub fn is_outbox_full(&self) -> bool {
         !self.line.outbox.has_room(1, &self.config.limits)
-    }
-
-    /// Nobody is left to write to; what waits is for the next connection of the session, if there
-    /// may be one.
-    fn lose(&mut self, now: Instant, reason: CloseReason) {
-        if self.line.closed.is_some() && self.detached_until.is_none() {
-            self.line.outbox.clear();
-        }
-        self.close(now, reason);
     }
 
     /// Whether the client works, or may come back: what is sent to it is not lost.

@@ -108,7 +108,7 @@ fn an_end_inside_a_packet_is_the_fault_of_the_peer() {
     let mut rig = Rig::working(Limits::default());
     rig.feed(&[4, 0, 0]);
     assert_eq!(rig.eof(), ["closed: the stream ended inside a packet"]);
-    assert_eq!(CloseReason::EndInsidePacket.fault(), Fault::Peer);
+    assert_eq!(CloseReason::EndInsidePacket.fault(), Fault::Network);
     assert_eq!(rig.count(Counter::ConnectionsFaulty), 1);
 }
 

@@ -141,7 +141,7 @@ fn connections_are_bounded_and_those_turned_away_are_counted() {
     hall.enter();
     assert_eq!(hall.node.accept(hall.now), None);
     assert_eq!(hall.count(Counter::ConnectionsRefused), 1);
-    hall.node.handle_eof(hall.now, first, 0);
+    hall.node.handle_end(hall.now, first, CloseReason::PeerClosed);
     assert_eq!(hall.events().len(), 1);
     assert!(hall.node.accept(hall.now).is_some(), "there is room again");
     assert_eq!(hall.count(Counter::ConnectionsAccepted), 3);
@@ -193,7 +193,7 @@ fn a_lost_session_goes_on_with_the_connection_of_a_fresh_one() {
     let (old, session) = hall.enter();
     hall.node.bind(hall.now, session, "ann").unwrap();
     hall.push(session, "before");
-    hall.node.handle_eof(hall.now, old, 0);
+    hall.node.handle_end(hall.now, old, CloseReason::PeerClosed);
     assert_eq!(hall.sent(old), [""; 0], "it is kept for the next stream");
     assert_eq!(hall.events(), [(session, Event::Detached(CloseReason::PeerClosed))]);
     assert!(hall.node.is_finished(old));
@@ -222,7 +222,7 @@ fn a_session_taken_over_while_it_is_connected_leaves_its_old_stream() {
     assert!(hall.node.attach(hall.now, session, fresh));
     assert!(hall.node.is_finished(old));
     assert_eq!(hall.feed(old, &request(1, "t.ask", "a")), []);
-    hall.node.handle_eof(hall.now, old, 0);
+    hall.node.handle_end(hall.now, old, CloseReason::PeerClosed);
     hall.push(session, "a");
     assert_eq!((hall.events(), hall.sent(new)), (vec![], vec!["push on.news a".to_owned()]));
 }
@@ -243,7 +243,7 @@ fn only_open_sessions_attach() {
 fn past_the_window_a_lost_session_closes_once_without_a_connection() {
     let mut hall = Hall::new(Limits::default().resume_window(seconds(2)));
     let (conn, session) = hall.enter();
-    hall.node.handle_failure(hall.now, conn, io::ErrorKind::ConnectionReset);
+    hall.node.handle_end(hall.now, conn, CloseReason::Io(io::ErrorKind::ConnectionReset));
     let reason = CloseReason::Io(io::ErrorKind::ConnectionReset);
     assert_eq!(hall.events(), [(session, Event::Detached(reason.clone()))]);
     assert_eq!(hall.node.poll_timeout(), Some(hall.now + seconds(2)));
@@ -271,7 +271,7 @@ fn a_stream_is_dropped_once_its_end_is_told_and_all_is_written() {
 fn a_stream_that_ended_is_dropped_once_that_is_told() {
     let mut hall = Hall::new(Limits::default());
     let (conn, session) = hall.enter();
-    hall.node.handle_eof(hall.now, conn, 0);
+    hall.node.handle_end(hall.now, conn, CloseReason::PeerClosed);
     assert!(!hall.node.is_finished(conn), "nobody has learnt of it");
     assert_eq!(hall.events(), [(session, Event::Closed(CloseReason::PeerClosed))]);
     assert!(hall.node.is_finished(conn));
@@ -340,7 +340,7 @@ fn a_shutdown_answers_what_is_in_flight_and_ends_empty() {
     let mut hall = Hall::new(Limits::default().resume_window(seconds(600)));
     let ((busy, session), (idle, idle_session)) = (hall.enter(), hall.enter());
     let (lost, lost_session) = hall.enter();
-    hall.node.handle_eof(hall.now, lost, 0);
+    hall.node.handle_end(hall.now, lost, CloseReason::PeerClosed);
     hall.events();
     let key = hall.call(busy, &request(1, "t.ask", "a"));
     hall.node.shutdown(hall.now);

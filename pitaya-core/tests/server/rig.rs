@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use pitaya_core::{
-    CallKey, Codec, Command, ConnConfig, Counter, Event, Instant, Json, Limits, Machine, Next,
-    Options, Player, Reply, RouteEntry, RouteTable,
+    CallKey, CloseReason, Codec, Command, ConnConfig, Counter, Event, Instant, Json, Limits,
+    Machine, Next, Options, Player, Reply, RouteEntry, RouteTable,
 };
 use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::error::Error;
@@ -152,12 +152,12 @@ impl Rig {
 
     /// The socket fails.
     pub(crate) fn fail(&mut self) {
-        self.player.handle_failure(self.now, std::io::ErrorKind::ConnectionReset);
+        self.player.handle_end(self.now, CloseReason::Io(std::io::ErrorKind::ConnectionReset));
     }
 
     pub(crate) fn eof(&mut self) -> Vec<String> {
         let rest = self.held.len();
-        self.player.handle_eof(self.now, rest);
+        self.player.handle_end(self.now, CloseReason::end(rest));
         self.news()
     }
 

@@ -33,9 +33,9 @@ pub enum StartError {
     /// The route dictionary contradicts itself or is too large.
     #[error("bad route dictionary: {0}")]
     Dictionary(String),
-    /// Routes that cannot be.
+    /// A route that cannot be one, or is there twice.
     #[error(transparent)]
-    Routes(#[from] RouteError),
+    Route(#[from] RouteError),
     /// The runtime itself cannot start.
     #[error("the runtime cannot start: {0}")]
     Runtime(String),

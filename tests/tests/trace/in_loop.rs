@@ -180,7 +180,7 @@ impl Client {
         let rest = input.len();
         self.sent.drain(..self.sent.len() - rest);
         if std::mem::take(&mut self.ends) {
-            node.handle_eof(now, self.conn, rest);
+            node.handle_end(now, self.conn, CloseReason::end(rest));
         }
         events
     }

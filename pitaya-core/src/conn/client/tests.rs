@@ -172,7 +172,7 @@ fn every_waiter_is_answered_before_the_end_is_told_once() {
     let mut peer = Peer::open();
     peer.request("a.b", b"", "ada");
     peer.request("a.b", b"", "bob");
-    peer.conn.handle_eof(Instant::ZERO, 0);
+    peer.conn.handle_end(Instant::ZERO, CloseReason::end(0));
     let gone = "PIT-499: broken low-level pipe";
     assert_eq!(
         peer.hear(b""),
