@@ -1,5 +1,6 @@
 //! The command `pitaya`: talks to a server, and measures one.
 
+mod bench;
 mod door;
 mod repl;
 
@@ -17,11 +18,13 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    Bench(bench::Args),
     Repl(repl::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Args::parse().action {
+        Action::Bench(args) => bench::run(&args),
         Action::Repl(args) => repl::run(args),
     };
     done.unwrap_or_else(|why| {

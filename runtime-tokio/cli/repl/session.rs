@@ -163,7 +163,9 @@ impl Session {
         (told.platform, told.user) = (platform.unwrap_or_default(), Some(user));
         told.client_build_number = build_number.unwrap_or_default();
         told.client_version = version.unwrap_or_default();
-        told.lib_version = library.unwrap_or(std::mem::take(&mut told.lib_version));
+        if let Some(library) = library {
+            told.lib_version = library;
+        }
         config
     }
 }
