@@ -133,7 +133,7 @@ impl Crew {
 
     async fn dial(&self, index: usize) -> Result<(), String> {
         let (began, limits) = (self.runtime.now(), &self.config.limits);
-        let way = self.door.dial(&self.runtime, &self.addresses, limits.connect_timeout).await?;
+        let way = self.door.dial(&self.runtime, &self.addresses, &self.config).await?;
         let mailbox = Arc::new(Mailbox::new(1, 0));
         let (opening, opened) = oneshot::channel();
         let machine = ClientConn::new(Arc::clone(&self.config), began);

@@ -15,7 +15,7 @@ use std::time::Duration;
 use clap::builder::RangedI64ValueParser;
 use clap::value_parser;
 
-use crate::door::Door;
+use crate::door::{Door, Trust};
 use load::Load;
 use plan::Plan;
 
@@ -32,22 +32,22 @@ pub(crate) struct Args {
     #[arg(short, long)]
     route: String,
     /// How many connections to make
-    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = from_one(CONNECTIONS_MAX))]
+    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = from(1, CONNECTIONS_MAX))]
     connections: u32,
     /// How many requests each connection has in flight, at most
-    #[arg(short, long, value_name = "D", default_value_t = 1, value_parser = from_one(DEPTH_MAX))]
+    #[arg(short, long, value_name = "D", default_value_t = 1, value_parser = from(1, DEPTH_MAX))]
     depth: u32,
     /// What to ask with, as it is
     #[arg(long, value_name = "JSON", conflicts_with = "payload")]
     data: Option<String>,
     /// What to ask with: a JSON text of so many bytes, at least two
-    #[arg(long, value_name = "BYTES", value_parser = value_parser!(u32).range(2..=PAYLOAD_MAX))]
+    #[arg(long, value_name = "BYTES", value_parser = from(2, PAYLOAD_MAX))]
     payload: Option<u32>,
     /// What every reply has to be, byte for byte
     #[arg(long, value_name = "JSON")]
     expect: Option<String>,
     /// Requests a second, of all connections together: an open loop
-    #[arg(long, value_name = "R", value_parser = from_one(RATE_MAX))]
+    #[arg(long, value_name = "R", value_parser = from(1, RATE_MAX))]
     rate: Option<u32>,
     /// How long to measure
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = plan::time)]
@@ -59,7 +59,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = plan::time)]
     timeout: Duration,
     /// How many connections may be on their way at the same time
-    #[arg(long, value_name = "N", default_value_t = 256, value_parser = from_one(CONNECTIONS_MAX))]
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = from(1, CONNECTIONS_MAX))]
     connecting_max: u32,
     /// The process of the server, to see what a request costs it (Linux)
     #[arg(long)]
@@ -67,6 +67,8 @@ pub(crate) struct Args {
     /// Print the result as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 /// Loads a server as asked.
@@ -75,7 +77,7 @@ pub(crate) struct Args {
 ///
 /// Nothing could be measured.
 pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
-    let door = Door::parse(&args.url)?;
+    let door = Door::parse(&args.url, &args.trust)?;
     let plan = Plan::new(args)?;
     cpu::raise_open_files(plan.connections)?;
     let load = async { Load::new(plan).run(&door).await };
@@ -88,8 +90,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
     Ok(if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn from_one(most: i64) -> RangedI64ValueParser<u32> {
-    value_parser!(u32).range(1..=most)
+fn from(least: i64, most: i64) -> RangedI64ValueParser<u32> {
+    value_parser!(u32).range(least..=most)
 }
 
 const CONNECTIONS_MAX: i64 = 1_000_000;

@@ -192,6 +192,8 @@ impl Worker {
 }
 
 impl Serve<ClientConn<Instant>> for Worker {
+    fn handle_bytes(&mut self, _now: Instant) {}
+
     fn handle_event(
         &mut self, now: Instant, _cx: &mut Context<'_>, event: ClientEvent<'_, Instant>,
         commands: &mut Vec<Command>,

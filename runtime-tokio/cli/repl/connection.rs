@@ -48,7 +48,7 @@ impl Connection {
         let runtime = Tokio::current().map_err(|error| error.to_string())?;
         let (began, limits) = (runtime.now(), config.limits.clone());
         let addresses = door.resolve(&runtime).await?;
-        let way = door.dial(&runtime, &addresses, limits.connect_timeout).await?;
+        let way = door.dial(&runtime, &addresses, &config).await?;
         let timers = Timers::start(&runtime);
         let mailbox =
             Arc::new(Mailbox::new(limits.outbound_packets_max, limits.outbound_bytes_max));
@@ -155,6 +155,8 @@ struct Serving {
 }
 
 impl Serve<ClientConn<Waiter>> for Serving {
+    fn handle_bytes(&mut self, _now: Instant) {}
+
     fn handle_event(
         &mut self, _now: Instant, _cx: &mut Context<'_>, event: ClientEvent<'_, Waiter>,
         _commands: &mut Vec<ClientCommand<Waiter>>,

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use crate::door::Trust;
 use command::Command;
 use connection::Routes;
 use screen::Screen;
@@ -31,6 +32,8 @@ pub(crate) struct Args {
     /// Show JSON over several lines; off by default, so that a reply is one line
     #[arg(short, long)]
     pretty: bool,
+    #[command(flatten)]
+    trust: Trust,
 }
 
 /// Talks until the commands end.
@@ -42,7 +45,7 @@ pub(crate) fn run(args: Args) -> Result<ExitCode, String> {
     let screen = Arc::new(Screen::new(args.pretty));
     let talk = async {
         let routes = Routes::default();
-        let mut session = Session::new(Arc::clone(&screen), routes.clone());
+        let mut session = Session::new(Arc::clone(&screen), routes.clone(), args.trust);
         let outcome = match &args.filename {
             Some(path) => run_script(&mut session, args.url, path, &screen).await,
             None => converse(&mut session, args.url, &screen, routes).await,

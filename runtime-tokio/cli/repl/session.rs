@@ -9,7 +9,7 @@ use serde_json::Map;
 use super::command::{COMMANDS, Command, Handshake};
 use super::connection::{Connection, Routes};
 use super::screen::Screen;
-use crate::door::Door;
+use crate::door::{Door, Trust};
 
 /// Everything that lasts from one command to the next.
 pub(crate) struct Session {
@@ -19,6 +19,7 @@ pub(crate) struct Session {
     handshake: Handshake,
     routes: Routes,
     screen: Arc<Screen>,
+    trust: Trust,
 }
 
 /// What follows a command that was carried out.
@@ -47,13 +48,14 @@ impl fmt::Display for Failure {
 }
 
 impl Session {
-    pub(crate) fn new(screen: Arc<Screen>, routes: Routes) -> Self {
+    pub(crate) fn new(screen: Arc<Screen>, routes: Routes, trust: Trust) -> Self {
         Self {
             connection: None,
             url: USUAL_URL.to_owned(),
             handshake: usual_handshake(),
             routes,
             screen,
+            trust,
         }
     }
 
@@ -91,7 +93,7 @@ impl Session {
         }
         self.leave().await;
         let url = url.unwrap_or_else(|| self.url.clone());
-        let door = Door::parse(&url).map_err(Failure::Refused)?;
+        let door = Door::parse(&url, &self.trust).map_err(Failure::Refused)?;
         let connected = Connection::open(&door, self.config(), &self.screen, &self.routes);
         let connection = connected.await.map_err(Failure::Refused)?;
         self.screen.note(&format!("connected to {door}"));
