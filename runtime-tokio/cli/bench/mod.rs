@@ -32,7 +32,8 @@ pub(crate) struct Args {
     #[arg(short, long)]
     route: String,
     /// How many connections to make
-    #[arg(short, long, value_name = "N", default_value_t = 1, value_parser = from(1, CONNECTIONS_MAX))]
+    #[arg(short, long, value_name = "N", default_value_t = 1)]
+    #[arg(value_parser = from(1, CONNECTIONS_MAX))]
     connections: u32,
     /// How many requests each connection has in flight, at most
     #[arg(short, long, value_name = "D", default_value_t = 1, value_parser = from(1, DEPTH_MAX))]
