@@ -70,6 +70,13 @@ impl Frame {
         &self.bytes
     }
 
+    /// Which frame of a connection `bytes` is, by its id.
+    pub(crate) fn number(&self, bytes: &[u8]) -> Option<u32> {
+        let id = bytes.get(self.id_at..self.id_at + ID_BYTES)?;
+        let id = id.iter().rev().fold(0, |id, byte| id << 7 | u32::from(byte & 0x7f));
+        id.checked_sub(ID_MIN)
+    }
+
     fn new(message: Vec<u8>) -> Self {
         let seq_at = HEADER_BYTES + message.len() + BODY_SEQ_AT;
         let mut bytes = packet(DATA, &message);
@@ -116,7 +123,8 @@ const BODY: &[u8] = br#"{"seq":10000000,"name":"player-42","x":1024,"y":-768,"te
 const BODY_SEQ_AT: usize = 7;
 const SEQ_DIGITS: usize = 8;
 
-/// Ids of three bytes on the wire, so that every frame has the same length.
+/// So many bytes an id has on the wire, so that every frame has the same length.
+const ID_BYTES: usize = 3;
 const ID_MIN: u32 = 1 << 14;
 const ID_END: u32 = 1 << 21;
 
@@ -144,6 +152,17 @@ mod tests {
             let body = &frame[frame.len() - BODY.len()..];
             let msg: Msg = serde_json::from_slice(body).unwrap();
             assert_eq!(serde_json::to_vec(&msg).unwrap(), body);
+        }
+    }
+
+    #[test]
+    fn a_frame_tells_its_number() {
+        for mut frame in [Frame::request(Route::Json), Frame::reply()] {
+            for n in [0, 1, 127, 128, 1 << 14, ID_END - ID_MIN - 1] {
+                let bytes = frame.stamped(n).to_vec();
+                assert_eq!(frame.number(&bytes), Some(n));
+            }
+            assert_eq!(frame.number(&[0; 6]), None);
         }
     }
 

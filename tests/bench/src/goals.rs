@@ -60,7 +60,7 @@ impl Goal {
     }
 }
 
-pub(crate) const CONTESTS: [Contest; 2] = [
+pub(crate) const CONTESTS: [Contest; 4] = [
     Contest {
         level: Level { connections: 64, depth: 1, replies: 200_000 },
         goals: &[
@@ -99,6 +99,20 @@ pub(crate) const CONTESTS: [Contest; 2] = [
                 ours: SAME_WORK_JSON,
                 bar: Bar::Unset,
             },
+            Goal {
+                id: "G1",
+                what: "Pitaya for Go without compression / JSON handler on tokio",
+                limit: GO_JSON,
+                ours: TOKIO_JSON,
+                bar: Bar::AtLeast(3.5),
+            },
+            Goal {
+                id: "G2",
+                what: "Pitaya for Go as shipped / JSON handler on tokio",
+                limit: GO_COMPRESSING_JSON,
+                ours: TOKIO_JSON,
+                bar: Bar::AtLeast(40.0),
+            },
         ],
     },
     Contest {
@@ -118,15 +132,41 @@ pub(crate) const CONTESTS: [Contest; 2] = [
                 ours: SMOL_JSON,
                 bar: Bar::Unset,
             },
+            Goal {
+                id: "G1",
+                what: "Pitaya for Go without compression / JSON handler on tokio",
+                limit: GO_JSON,
+                ours: TOKIO_JSON,
+                bar: Bar::AtLeast(20.0),
+            },
+            Goal {
+                id: "G2",
+                what: "Pitaya for Go as shipped / JSON handler on tokio",
+                limit: GO_COMPRESSING_JSON,
+                ours: TOKIO_JSON,
+                bar: Bar::AtLeast(300.0),
+            },
         ],
     },
+    Contest { level: Level { connections: 1_000, depth: 1, replies: 200_000 }, goals: &[CROWD] },
+    Contest { level: Level { connections: 10_000, depth: 1, replies: 200_000 }, goals: &[CROWD] },
 ];
+
+const CROWD: Goal = Goal {
+    id: "R4",
+    what: "raw epoll echo / JSON handler on tokio",
+    limit: RAW,
+    ours: TOKIO_JSON,
+    bar: Bar::AtLeast(0.85),
+};
 
 const RAW: Case = Case { target: Target::RawEcho, route: Route::Echo };
 const SAME_WORK_ECHO: Case = Case { target: Target::EpollSameWork, route: Route::Echo };
 const SAME_WORK_JSON: Case = Case { target: Target::EpollSameWork, route: Route::Json };
 const TOKIO_ECHO: Case = Case { target: Target::PitayaTokio, route: Route::Echo };
 const TOKIO_JSON: Case = Case { target: Target::PitayaTokio, route: Route::Json };
+const GO_JSON: Case = Case { target: Target::Go, route: Route::Json };
+const GO_COMPRESSING_JSON: Case = Case { target: Target::GoCompressing, route: Route::Json };
 const SMOL_JSON: Case = Case { target: Target::PitayaSmol, route: Route::Json };
 
 #[cfg(test)]
@@ -135,11 +175,10 @@ mod tests {
 
     #[test]
     fn a_server_in_several_goals_is_measured_once_per_round() {
-        let [single, pipelined] = CONTESTS.map(|contest| contest.cases());
-        assert_eq!(
-            single,
-            [RAW, TOKIO_ECHO, TOKIO_JSON, SMOL_JSON, SAME_WORK_ECHO, SAME_WORK_JSON]
-        );
-        assert_eq!(pipelined, [SAME_WORK_JSON, TOKIO_JSON, SMOL_JSON]);
+        let [single, pipelined, ..] = CONTESTS.map(|contest| contest.cases());
+        let go = [GO_JSON, GO_COMPRESSING_JSON];
+        let ours = [TOKIO_ECHO, TOKIO_JSON, SMOL_JSON];
+        assert_eq!(single, [&[RAW][..], &ours, &[SAME_WORK_ECHO, SAME_WORK_JSON], &go].concat());
+        assert_eq!(pipelined, [&[SAME_WORK_JSON, TOKIO_JSON, SMOL_JSON][..], &go].concat());
     }
 }

@@ -5,6 +5,9 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use pitaya_proto::limits::INFLATED_BYTES_MAX;
+use pitaya_proto::message::{Body, Message};
+use pitaya_proto::zlib::Scratch;
 
 use crate::frames::{self, Frame, Route, first_packet, packet};
 use crate::machine::cpu_time;
@@ -68,6 +71,7 @@ struct Load {
     reply: Frame,
     input: Vec<u8>,
     output: Vec<u8>,
+    scratch: Scratch,
     sending: bool,
     sent: u64,
     received: u64,
@@ -77,10 +81,46 @@ struct Load {
 
 struct Client {
     stream: TcpStream,
-    sent: u32,
-    received: u32,
+    awaited: Awaited,
     /// The beginning of a reply whose end has not come yet.
     partial: Vec<u8>,
+}
+
+/// The requests of one connection that have no reply yet: each gets one. Pitaya for Go answers in
+/// any order.
+#[derive(Default)]
+struct Awaited {
+    sent: u32,
+    /// All before this one are answered.
+    first: u32,
+    /// Those that were answered before an older one.
+    early: Vec<u32>,
+}
+
+impl Awaited {
+    /// The number of the next request.
+    fn send(&mut self) -> u32 {
+        self.sent += 1;
+        self.sent - 1
+    }
+
+    /// Whether `bytes` are the right answer to a request that has none yet.
+    fn take(&mut self, reply: &mut Frame, bytes: &[u8]) -> bool {
+        let Some(number) = reply.number(bytes) else { return false };
+        if number < self.first || self.sent <= number || self.early.contains(&number) {
+            return false;
+        }
+        if self.first < number {
+            self.early.push(number);
+        } else {
+            self.first += 1;
+            while let Some(at) = self.early.iter().position(|early| *early == self.first) {
+                self.early.swap_remove(at);
+                self.first += 1;
+            }
+        }
+        bytes == reply.stamped(number)
+    }
 }
 
 impl Load {
@@ -91,7 +131,8 @@ impl Load {
             let stream = open(server)?;
             stream.set_nonblocking(true)?;
             epoll.add(&stream, EpollEvent::new(EpollFlags::EPOLLIN, index as u64))?;
-            clients.push(Client { stream, sent: 0, received: 0, partial: Vec::new() });
+            let (awaited, partial) = (Awaited::default(), Vec::new());
+            clients.push(Client { stream, awaited, partial });
         }
         let request = Frame::request(plan.route);
         let reply = server.speech.reply(plan.route);
@@ -102,6 +143,7 @@ impl Load {
             reply,
             input: vec![0; INPUT_BYTES],
             output: Vec::new(),
+            scratch: Scratch::new(),
             sending: true,
             sent: 0,
             received: 0,
@@ -149,19 +191,20 @@ impl Load {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the server hung up"));
         }
         client.partial.extend_from_slice(&self.input[..length]);
-        let before = client.received;
+        let mut replies = 0;
         let mut rest = &client.partial[..];
         while let Some((kind, bytes)) = first_packet(rest) {
             rest = &rest[bytes.len()..];
             if kind == frames::HEARTBEAT {
                 continue;
             }
-            self.errors += u64::from(bytes != self.reply.stamped(client.received));
-            client.received = client.received.wrapping_add(1);
+            let plain = inflated(bytes, &mut self.scratch);
+            let bytes = plain.as_deref().unwrap_or(bytes);
+            self.errors += u64::from(!client.awaited.take(&mut self.reply, bytes));
+            replies += 1;
         }
         let taken = client.partial.len() - rest.len();
         client.partial.drain(..taken);
-        let replies = client.received.wrapping_sub(before);
         self.received += u64::from(replies);
         Ok(replies)
     }
@@ -170,8 +213,7 @@ impl Load {
         let client = &mut self.clients[index];
         self.output.clear();
         for _ in 0..count {
-            self.output.extend_from_slice(self.request.stamped(client.sent));
-            client.sent = client.sent.wrapping_add(1);
+            self.output.extend_from_slice(self.request.stamped(client.awaited.send()));
         }
         self.sent += u64::from(count);
         // What is in flight is far below any socket buffer: a short write is a broken server.
@@ -197,11 +239,25 @@ fn shake_hands(stream: &mut TcpStream) -> io::Result<()> {
         }
         input.extend_from_slice(&chunk[..length]);
     };
-    let body: serde_json::Value = serde_json::from_slice(&bytes[frames::HEADER_BYTES..])?;
+    let body = &bytes[frames::HEADER_BYTES..];
+    let mut scratch = Scratch::new();
+    // Plain JSON is no zlib stream.
+    let body = scratch.inflate(body, INFLATED_BYTES_MAX).unwrap_or(body);
+    let body: serde_json::Value = serde_json::from_slice(body)?;
     if kind != frames::HANDSHAKE || body["code"] != 200 {
         return Err(io::Error::other(format!("handshake refused: {body}")));
     }
     stream.write_all(&packet(frames::HANDSHAKE_ACK, b""))
+}
+
+/// A packet with a compressed reply, as the packet that it would be without.
+fn inflated(packet: &[u8], scratch: &mut Scratch) -> Option<Vec<u8>> {
+    let message = Message::decode(packet.get(frames::HEADER_BYTES..)?).ok()?;
+    let Message::Response { id, error, body: body @ Body::Zlib(_) } = message else { return None };
+    let body = Body::Plain(body.inflate(scratch, INFLATED_BYTES_MAX).ok()?);
+    let mut plain = Vec::new();
+    Message::Response { id, error, body }.encode_packet(&mut plain).ok()?;
+    Some(plain)
 }
 
 const EVENTS_MAX: usize = 256;
@@ -238,6 +294,31 @@ mod tests {
     fn a_reply_that_is_wrong_in_one_byte_is_counted() {
         let outcome = run(&started(Speech::Pitaya, Flips(SameWork::new())), &PLAN).unwrap();
         assert_eq!(outcome.errors, 3);
+    }
+
+    #[test]
+    fn each_request_has_one_answer_in_whatever_order_they_come() {
+        let (mut awaited, mut reply) = (Awaited::default(), Frame::reply());
+        (0..3).for_each(|n| assert_eq!(awaited.send(), n));
+        let answers = [2, 2, 0, 0, 3, 1, 1].map(|n| {
+            let bytes = reply.stamped(n).to_vec();
+            awaited.take(&mut reply, &bytes)
+        });
+        assert_eq!(answers, [true, false, true, false, false, true, false]);
+        assert_eq!((awaited.first, awaited.early.len()), (3, 0));
+    }
+
+    #[test]
+    fn a_compressed_reply_is_compared_by_what_it_says() {
+        let reply = Message::Response { id: 1, error: false, body: Body::Plain(&[b'x'; 300]) };
+        let (mut plain, mut packet) = (Vec::new(), Vec::new());
+        reply.encode_packet(&mut plain).unwrap();
+        let mut scratch = Scratch::new();
+        let body = Body::deflate(&[b'x'; 300], &mut scratch);
+        Message::Response { id: 1, error: false, body }.encode_packet(&mut packet).unwrap();
+        assert!(packet.len() < plain.len());
+        assert_eq!(inflated(&packet, &mut Scratch::new()), Some(plain.clone()));
+        assert_eq!(inflated(&plain, &mut scratch), None);
     }
 
     #[test]

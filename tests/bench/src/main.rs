@@ -5,6 +5,7 @@
 
 mod decode;
 mod frames;
+mod go;
 mod goals;
 mod idle;
 mod limit;

@@ -45,7 +45,7 @@ impl Process {
 
     fn start_by(mut command: Command, target: Target) -> io::Result<Self> {
         let value = target.to_possible_value().ok_or_else(|| io::Error::other("hidden target"))?;
-        command.args(["serve", value.get_name()]).stdin(Stdio::null()).stdout(Stdio::piped());
+        command.args(["serve", value.get_name()]).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn()?;
         match first_line(&mut child) {
             Ok(address) => {

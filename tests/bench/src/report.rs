@@ -2,12 +2,12 @@
 
 use std::io;
 
-use crate::decode::{self, Decoding};
+use crate::decode::Decoding;
 use crate::goals::{CONTESTS, Contest};
 use crate::rounds::{Level, Rounds};
 use crate::table::{Bar, Figures, Report, Row};
 use crate::targets::Target;
-use crate::{idle, machine, syscalls};
+use crate::{go, idle, machine, syscalls};
 
 /// How much is measured.
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +22,7 @@ impl Run {
     pub(crate) fn report(self, command: String) -> io::Result<Report> {
         let open_files_max = machine::raise_open_files()?;
         let load_before = machine::load_average()?;
+        go::build()?;
         let (mut rows, mut checked, mut errors) = (Vec::new(), 0, 0);
         for contest in &CONTESTS {
             let rounds = self.contest(contest);
@@ -30,7 +31,7 @@ impl Run {
             errors += rounds.errors;
         }
         rows.extend(self.syscalls());
-        rows.push(self.decoding());
+        rows.extend(self.decoding());
         rows.extend(self.idle_sessions(open_files_max));
         let notes = vec![
             format!("{}; load average {load_before} before.", machine::facts()?),
@@ -69,19 +70,20 @@ impl Run {
         once.rows(|target| idle::session_bytes(target, sessions))
     }
 
-    fn decoding(self) -> Row {
-        let Decoding { walk_ns, ours_ns, ratio } = decode::measure(self.rounds);
-        Row {
-            id: "D1",
-            what: "packet and message decode / borrowed header walk, 100 B".to_owned(),
-            bar: Bar::AtMost(2.0),
-            figures: Ok(Figures {
-                limit: format!("{walk_ns:.2} ns"),
-                ours: format!("{ours_ns:.2} ns"),
-                shown: ratio.to_string(),
-                value: ratio.median,
-            }),
-        }
+    fn decoding(self) -> [Row; 2] {
+        let decoding = Decoding::measure(self.rounds);
+        let row = |id, what: &str, bar, figures| Row {
+            id,
+            what: format!("{what}, 100 B"),
+            bar,
+            figures: Ok(figures),
+        };
+        let walk = "packet and message decode / borrowed header walk";
+        let codec = "`LengthDelimitedCodec` / packet and message decode";
+        [
+            row("D1", walk, Bar::AtMost(2.0), decoding.over_walk()),
+            row("D2", codec, Bar::AtLeast(6.0), decoding.under_codec()),
+        ]
     }
 }
 

@@ -83,12 +83,13 @@ impl Rounds {
 }
 
 fn once(case: Case, level: Level) -> io::Result<load::Outcome> {
+    let replies = level.replies / case.target.slowness();
     let plan = Plan {
         route: case.route,
         connections: level.connections,
         depth: level.depth,
-        warmup: level.replies / 5,
-        replies: level.replies,
+        warmup: replies / 5,
+        replies,
     };
     load::run(Process::start(case.target)?.endpoint(), &plan)
 }

@@ -1,4 +1,4 @@
-//! The servers that the bench can run: the limits, and Pitaya on each runtime.
+//! The servers that the bench can run: the limits, Pitaya on each runtime, and Pitaya for Go.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -9,6 +9,7 @@ use pitaya_core::{App, Error, Payload, Session};
 use pitaya_driver::{Native, Server};
 
 use crate::frames::{Frame, Msg, Route};
+use crate::go;
 use crate::limit;
 use crate::same_work::SameWork;
 
@@ -17,6 +18,10 @@ use crate::same_work::SameWork;
 pub(crate) enum Target {
     /// The same work as Pitaya in an epoll loop: codec, route lookup, handler
     EpollSameWork,
+    /// Pitaya for Go without compression
+    Go,
+    /// Pitaya for Go as it comes: it tries to compress whatever it sends
+    GoCompressing,
     /// Pitaya on smol
     PitayaSmol,
     /// Pitaya on tokio, current thread
@@ -38,7 +43,21 @@ impl Target {
     pub(crate) fn speech(self) -> Speech {
         match self {
             Self::RawEcho => Speech::Raw,
-            Self::EpollSameWork | Self::PitayaTokio | Self::PitayaSmol => Speech::Pitaya,
+            Self::EpollSameWork
+            | Self::Go
+            | Self::GoCompressing
+            | Self::PitayaTokio
+            | Self::PitayaSmol => Speech::Pitaya,
+        }
+    }
+
+    /// How many times fewer requests tell as much, so that a slow server does not take all the
+    /// time there is.
+    pub(crate) fn slowness(self) -> u64 {
+        match self {
+            Self::EpollSameWork | Self::PitayaSmol | Self::PitayaTokio | Self::RawEcho => 1,
+            Self::Go => 10,
+            Self::GoCompressing => 100,
         }
     }
 
@@ -46,6 +65,8 @@ impl Target {
     pub(crate) fn serve(self) -> io::Result<()> {
         match self {
             Self::EpollSameWork => limit::serve(&listener()?, SameWork::new()),
+            Self::Go => Err(go::become_server("off")),
+            Self::GoCompressing => Err(go::become_server("on")),
             Self::PitayaSmol => serve_pitaya::<pitaya_smol::Smol>(),
             Self::PitayaTokio => serve_pitaya::<pitaya_tokio::Tokio>(),
             Self::RawEcho => limit::serve(&listener()?, limit::RawEcho),

@@ -9,7 +9,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		exit(2, "usage: interop client|server|selftest|cases [options]")
+		exit(2, "usage: interop client|server|bench|selftest|cases [options]")
 	}
 	options := os.Args[2:]
 	switch os.Args[1] {
@@ -17,6 +17,8 @@ func main() {
 		runClient(options)
 	case "server":
 		runServer(options)
+	case "bench":
+		runBench(options)
 	case "selftest":
 		runSelftest(options)
 	case "cases":
