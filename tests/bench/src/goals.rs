@@ -24,6 +24,11 @@ struct Goal {
 }
 
 impl Contest {
+    /// Whether a goal has a name that begins with `only`.
+    pub(crate) fn has(&self, only: &str) -> bool {
+        self.goals.iter().any(|goal| goal.id.starts_with(only))
+    }
+
     /// Every server of the contest, once.
     pub(crate) fn cases(&self) -> Vec<Case> {
         let mut cases = Vec::new();

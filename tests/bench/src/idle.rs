@@ -1,14 +1,14 @@
 //! What a session that does nothing costs in memory.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 
 use crate::frames::{Frame, Route};
 use crate::load;
 use crate::machine::anonymous_bytes;
 use crate::process::{Endpoint, Process};
-use crate::targets::Target;
+use crate::targets::{Speech, Target};
 
 /// Anonymous memory of the server per session, bound to a uid by its one request.
 pub(crate) fn session_bytes(target: Target, sessions: usize) -> io::Result<f64> {
@@ -21,6 +21,31 @@ pub(crate) fn session_bytes(target: Target, sessions: usize) -> io::Result<f64> 
     let grown = anonymous_bytes(server.pid)?.saturating_sub(before);
     drop((early, idle));
     Ok(grown as f64 / sessions as f64)
+}
+
+/// All anonymous memory of as many servers as it takes to hold `sessions`: by default one takes
+/// 16,384, and no process may open many more files than that.
+pub(crate) fn crowd_bytes(target: Target, sessions: usize) -> io::Result<f64> {
+    let each = sessions.div_ceil(CROWD_SERVERS);
+    let mut servers = Vec::new();
+    for _ in 0..CROWD_SERVERS {
+        let server = Process::start(target)?;
+        let clients = Process::hold(server.endpoint(), each)?;
+        servers.push((server, clients));
+    }
+    let bytes = servers.iter().map(|(server, _)| anonymous_bytes(server.endpoint().pid));
+    Ok(bytes.sum::<io::Result<u64>>()? as f64)
+}
+
+/// Opens `sessions` to the server at `address`, says so, and holds them until the one who started
+/// this process has enough of it.
+pub(crate) fn hold(address: SocketAddr, sessions: u32) -> io::Result<()> {
+    let server = Endpoint { address, pid: 0, speech: Speech::Pitaya };
+    let held = used(&server, 0..sessions)?;
+    println!("{address}");
+    io::stdin().read_to_end(&mut Vec::new())?;
+    drop(held);
+    Ok(())
 }
 
 /// Connections that have each asked once, as user `n`, and been answered.
@@ -40,3 +65,4 @@ fn used(server: &Endpoint, users: Range<u32>) -> io::Result<Vec<TcpStream>> {
 }
 
 const SESSIONS_EARLY: u32 = 200;
+const CROWD_SERVERS: usize = 4;

@@ -3,6 +3,8 @@
 //! The bench runs a limit and Pitaya in turns, each in a process of its own, all on one core, and
 //! prints the ratios of the CPU time that they use for the same requests. It needs Linux.
 
+mod alone;
+mod beats;
 mod decode;
 mod frames;
 mod go;
@@ -19,8 +21,10 @@ mod spread;
 mod syscalls;
 mod table;
 mod targets;
+mod two_tasks;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,6 +41,9 @@ struct Args {
     /// The core that everything runs on
     #[arg(long, default_value_t = 0)]
     core: usize,
+    /// Measure only goals whose names begin so, such as R or M1
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]
+    only: String,
     /// A tenth of the work, to see whether it works
     #[arg(long)]
     quick: bool,
@@ -50,6 +57,8 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Be clients that do nothing, until the process that started this one ends
+    Hold { address: SocketAddr, sessions: u32 },
     /// Be one of the servers, until the process that started this one ends
     Serve { target: Target },
 }
@@ -57,7 +66,8 @@ enum Action {
 fn main() -> ExitCode {
     let args = Args::parse();
     let done = match args.command {
-        Some(Action::Serve { target }) => serve(target),
+        Some(Action::Hold { address, sessions }) => part(|| idle::hold(address, sessions)),
+        Some(Action::Serve { target }) => part(|| target.serve()),
         None => bench(&args),
     };
     done.unwrap_or_else(|error| {
@@ -67,9 +77,9 @@ fn main() -> ExitCode {
 }
 
 /// The one who started this process reads its first line: an address or a reason.
-fn serve(target: Target) -> io::Result<ExitCode> {
+fn part(play: impl FnOnce() -> io::Result<()>) -> io::Result<ExitCode> {
     machine::end_with_parent()?;
-    if let Err(error) = target.serve() {
+    if let Err(error) = play() {
         println!("{error}");
         return Ok(ExitCode::FAILURE);
     }
@@ -81,7 +91,7 @@ fn bench(args: &Args) -> io::Result<ExitCode> {
     let page = args.write.as_deref().map(Page::open).transpose()?;
     machine::pin(args.core)?;
     let shrink = if args.quick { 10 } else { 1 };
-    let run = report::Run { rounds: args.rounds as usize, shrink };
+    let run = report::Run { rounds: args.rounds as usize, shrink, only: args.only.clone() };
     let report = run.report(command_line())?;
     print!("{report}");
     if let Some(page) = page {

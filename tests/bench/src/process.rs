@@ -30,26 +30,38 @@ impl Process {
     ///
     /// With what the target said, if that was not its address.
     pub(crate) fn start(target: Target) -> io::Result<Self> {
-        Self::start_by(Command::new(std::env::current_exe()?), target)
+        Self::serve_by(Command::new(std::env::current_exe()?), target)
     }
 
     /// Starts `target` by way of `wrapper`, a command that becomes what its last arguments say.
     pub(crate) fn start_under(mut wrapper: Command, target: Target) -> io::Result<Self> {
         wrapper.arg(std::env::current_exe()?);
-        Self::start_by(wrapper, target)
+        Self::serve_by(wrapper, target)
+    }
+
+    /// Starts clients of `server` that do nothing, in a process of their own: it may open files
+    /// too. Returns when all are there.
+    pub(crate) fn hold(server: &Endpoint, sessions: usize) -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["hold", &server.address.to_string(), &sessions.to_string()]);
+        Self::start_by(command, server.speech)
     }
 
     pub(crate) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    fn start_by(mut command: Command, target: Target) -> io::Result<Self> {
+    fn serve_by(mut command: Command, target: Target) -> io::Result<Self> {
         let value = target.to_possible_value().ok_or_else(|| io::Error::other("hidden target"))?;
-        command.args(["serve", value.get_name()]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn()?;
+        command.args(["serve", value.get_name()]);
+        Self::start_by(command, target.speech())
+    }
+
+    fn start_by(mut command: Command, speech: Speech) -> io::Result<Self> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         match first_line(&mut child) {
             Ok(address) => {
-                let endpoint = Endpoint { address, pid: child.id(), speech: target.speech() };
+                let endpoint = Endpoint { address, pid: child.id(), speech };
                 Ok(Self { child, endpoint })
             }
             Err(error) => {

@@ -12,6 +12,7 @@ use crate::frames::{Frame, Msg, Route};
 use crate::go;
 use crate::limit;
 use crate::same_work::SameWork;
+use crate::two_tasks;
 
 /// A server that the bench can run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -28,6 +29,8 @@ pub(crate) enum Target {
     PitayaTokio,
     /// The limit: an epoll loop that echoes bytes as read
     RawEcho,
+    /// Two tasks and a buffer per connection, on tokio, without sessions
+    TwoTasks,
 }
 
 /// What a server wants to hear.
@@ -47,7 +50,8 @@ impl Target {
             | Self::Go
             | Self::GoCompressing
             | Self::PitayaTokio
-            | Self::PitayaSmol => Speech::Pitaya,
+            | Self::PitayaSmol
+            | Self::TwoTasks => Speech::Pitaya,
         }
     }
 
@@ -55,7 +59,11 @@ impl Target {
     /// time there is.
     pub(crate) fn slowness(self) -> u64 {
         match self {
-            Self::EpollSameWork | Self::PitayaSmol | Self::PitayaTokio | Self::RawEcho => 1,
+            Self::EpollSameWork
+            | Self::PitayaSmol
+            | Self::PitayaTokio
+            | Self::RawEcho
+            | Self::TwoTasks => 1,
             Self::Go => 10,
             Self::GoCompressing => 100,
         }
@@ -70,6 +78,7 @@ impl Target {
             Self::PitayaSmol => serve_pitaya::<pitaya_smol::Smol>(),
             Self::PitayaTokio => serve_pitaya::<pitaya_tokio::Tokio>(),
             Self::RawEcho => limit::serve(&listener()?, limit::RawEcho),
+            Self::TwoTasks => two_tasks::serve(listener()?, SameWork::new()),
         }
     }
 }
