@@ -215,13 +215,13 @@ mod tests {
     #[test]
     fn what_is_near_is_met_in_its_tick_and_what_is_far_together() {
         let mut wheel = Wheel::new(Instant::ZERO);
-        (1..128).for_each(|tick| drop(wheel.set(at(tick), tick)));
-        (1..128).for_each(|tick| assert_eq!(reached(&mut wheel, at(tick)), [tick]));
+        let near: Vec<_> = (1..128).map(|tick| wheel.set(at(tick), tick)).collect();
+        (1..=near.len() as u64).for_each(|tick| assert_eq!(reached(&mut wheel, at(tick)), [tick]));
         let mut wheel = Wheel::new(Instant::ZERO);
-        (2970..3000).for_each(|tick| drop(wheel.set(at(tick), tick)));
+        let far: Vec<_> = (2970..3000).map(|tick| wheel.set(at(tick), tick)).collect();
         assert_eq!(reached(&mut wheel, at(2976)).len(), 7);
         assert_eq!(reached(&mut wheel, at(3007)).len(), 0);
-        assert_eq!(reached(&mut wheel, at(3008)).len(), 23);
+        assert_eq!(reached(&mut wheel, at(3008)).len(), far.len() - 7);
     }
 
     #[test]

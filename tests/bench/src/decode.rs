@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use pitaya_proto::limits::PACKET_BODY_BYTES_MAX;
 use pitaya_proto::message::{Body, Message, Route};
 use pitaya_proto::packet;
-use tokio_util::codec::{Decoder, LengthDelimitedCodec};
+use tokio_codec::codec::{Decoder, LengthDelimitedCodec};
 
 use crate::frames::{self, HEADER_BYTES};
 use crate::spread::Spread;
