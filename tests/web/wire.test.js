@@ -23,7 +23,8 @@ async function meaning({ layer, hex: whole }) {
   const read = [];
   for (const { kind, body } of packets(bytes(whole))) {
     const type = PACKETS[kind];
-    read.push(type === "data" ? { type, message: await message(body) } : { type, body_hex: hex(body) });
+    const isData = type === "data";
+    read.push(isData ? { type, message: await message(body) } : { type, body_hex: hex(body) });
   }
   return { packets: read };
 }
@@ -60,16 +61,16 @@ test("every recorded packet and message means what it means to Go", async () => 
 
 test("what a client sends is written as Go writes it", () => {
   let compared = 0;
-  for (const { name, hex: whole, expect, layer } of vectors) {
-    if (layer !== "message" || !["request", "notify"].includes(expect.type) || expect.zlib) continue;
-    if (name.startsWith("malformed")) continue;
+  for (const { name, hex: whole, expect, reencodes } of vectors) {
+    if (!["request", "notify"].includes(expect?.type) || !reencodes) continue;
     const { kind, id, route, body } = decodeMessage(bytes(whole));
     assert.equal(hex(encodeMessage({ kind, id, route, body })), whole, name);
     compared += 1;
   }
   assert.equal(compared, 11);
   assert.equal(hex(encodePacket({ kind: 3, body: new Uint8Array() })), "03000000");
-  assert.equal(hex(encodePacket({ kind: 4, body: new Uint8Array(66_051) }).slice(0, 4)), "04010203");
+  const long = encodePacket({ kind: 4, body: new Uint8Array(66_051) });
+  assert.equal(hex(long.slice(0, 4)), "04010203");
 });
 
 test("ids keep their value beyond 32 bits, and refuse to go on for ever", () => {

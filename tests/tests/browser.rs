@@ -1,0 +1,127 @@
+//! The client in TypeScript, in Node and in a browser, and the chat that is made with it.
+//!
+//! The tests themselves are JavaScript, in `tests/web`; here is what they need, on both runtimes.
+//! Where there is no Node, no browser or no `npm ci` in that folder, nothing is tested and that is
+//! said; with `PITAYA_WEB_TESTS=required` it is an error, and the packages are installed.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use pitaya_driver::Native;
+use pitaya_smol::Smol;
+use pitaya_tokio::Tokio;
+use tokio::runtime::Builder;
+
+use hall::{BlockOn, Hall};
+
+#[path = "web/hall.rs"]
+mod hall;
+#[path = "web/tools.rs"]
+mod tools;
+
+#[test]
+fn the_client_in_typescript_keeps_the_protocol() {
+    if tools::has_node() {
+        tools::node_tests("wire.test.js", &[]);
+        tools::node_tests("client.test.js", &[]);
+    }
+}
+
+#[test]
+fn the_compiled_client_is_that_of_its_source() {
+    if !tools::has_packages() {
+        return;
+    }
+    let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("web");
+    let source = workspace().join("examples/web");
+    compile(&["--project", source.to_str().unwrap(), "--outDir", compiled.to_str().unwrap()]);
+    for file in ["connection.js", "pitaya.js", "wire.js"] {
+        let [committed, fresh] =
+            [&source, &compiled].map(|of| fs::read_to_string(of.join(file)).unwrap());
+        assert!(committed == fresh, "{file} is not that of its source: compile it again");
+    }
+}
+
+#[test]
+fn a_client_with_the_types_of_its_server_is_checked_by_the_compiler() {
+    if tools::has_packages() {
+        compile(&["--project", "."]);
+    }
+}
+
+#[test]
+fn the_client_in_node_talks_to_our_server_on_tokio() {
+    talks_to_our_server::<Tokio>(|serve| {
+        Builder::new_current_thread().enable_all().build().unwrap().block_on(serve);
+    });
+}
+
+#[test]
+fn the_client_in_node_talks_to_our_server_on_smol() {
+    talks_to_our_server::<Smol>(|serve| pitaya_smol::block_on(serve).unwrap());
+}
+
+#[test]
+fn people_chat_in_a_browser_on_tokio() {
+    people_chat("tokio");
+}
+
+#[test]
+fn people_chat_in_a_browser_on_smol() {
+    people_chat("smol");
+}
+
+fn talks_to_our_server<R: Native>(block_on: BlockOn) {
+    if tools::has_packages() {
+        let hall = Hall::open::<R>(block_on);
+        tools::node_tests("server.test.js", &[("PITAYA_URL", &hall.url())]);
+    }
+}
+
+fn people_chat(runtime: &str) {
+    // A browser and its pages are enough for one machine.
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(browser) = tools::has_packages().then(tools::browser).flatten() else { return };
+    let chat = build_chat(runtime);
+    let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chat-{runtime}"));
+    fs::create_dir_all(&screenshots).unwrap();
+    println!("screenshots in {}", screenshots.display());
+    let environment = [
+        ("PITAYA_BROWSER", browser.to_str().unwrap()),
+        ("PITAYA_CHAT", chat.to_str().unwrap()),
+        ("PITAYA_SCREENSHOTS", screenshots.to_str().unwrap()),
+    ];
+    tools::node_tests("chat.test.js", &environment);
+}
+
+/// The example as a program of its own, under a name that the other runtime does not take.
+fn build_chat(runtime: &str) -> PathBuf {
+    let example = ["build", "--package", "pitaya-examples", "--example", "chat"];
+    let features = ["--no-default-features", "--features", runtime];
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+    tools::run(
+        Command::new(env!("CARGO"))
+            .args(example)
+            .args(features)
+            .arg("--target-dir")
+            .arg(target)
+            .current_dir(workspace()),
+    );
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chat-on-{runtime}"));
+    fs::copy(target.join("debug/examples/chat"), &program).unwrap();
+    program
+}
+
+fn compile(arguments: &[&str]) {
+    let compiler = "node_modules/typescript/bin/tsc";
+    tools::run(Command::new("node").arg(compiler).args(arguments).current_dir(tools::folder()));
+}
+
+fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
