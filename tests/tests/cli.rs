@@ -14,6 +14,7 @@ mod script;
 use std::fs;
 use std::process::id;
 
+use pitaya_tests::certificate::Certificate;
 use running::{Hall, Said, pitaya, scratch, type_into_prompt};
 use serde_json::Value;
 
@@ -159,6 +160,41 @@ fn pushes_are_printed_above_the_prompt_and_lines_are_remembered() {
     assert!(after_push.is_some_and(|after| after.contains("pitaya> ")), "{shown}");
     let remembered = fs::read_to_string(history).unwrap();
     assert!(remembered.ends_with("notify hall.push\nrequest hall.coded\nexit\n"), "{remembered}");
+}
+
+#[test]
+fn every_kind_of_door_is_gone_through() {
+    let hall = Hall::start();
+    let authorities = scratch("authorities.pem");
+    fs::write(&authorities, &hall.certificate.chain).unwrap();
+    let trust = ["--ca", authorities.to_str().unwrap()];
+    for url in hall.urls() {
+        let talk = [&["repl", &url], &trust[..]].concat();
+        let said = pitaya(&talk, "request hall.push\nrequest hall.echo 5");
+        let expected = [&format!("connected to {url}"), "sv-> onSeven 7", "sv-> null", "sv-> 5"];
+        assert_eq!((said.lines(), said.code), (expected.to_vec(), 0), "{said:?}");
+        let load = ["bench", &url, "--route", "hall.echo", "-c", "3", "-d", "2", "--json"];
+        let said = pitaya(&[&load[..], &["--duration", "200ms"], &trust].concat(), "");
+        let report = said.json();
+        assert_eq!((said.code, &report["connected"]), (0, &3.into()), "{said:?}");
+        assert!(report["replies"].as_u64() > Some(0), "{report}");
+    }
+}
+
+#[test]
+fn a_server_that_nobody_vouches_for_is_not_talked_to_unasked() {
+    let hall = Hall::start();
+    let other = scratch("others.pem");
+    fs::write(&other, Certificate::localhost().chain).unwrap();
+    for url in &hall.urls()[1..] {
+        let is_tls = !url.starts_with("ws:");
+        let unknown = pitaya(&["repl", url, "--ca", other.to_str().unwrap()], "");
+        assert_eq!(unknown.code, i32::from(is_tls), "{unknown:?}");
+        let unnamed = pitaya(&["repl", url], "");
+        assert_eq!(unnamed.code, i32::from(is_tls), "{unnamed:?}");
+        let anybody = pitaya(&["repl", url, "--insecure"], "");
+        assert_eq!(anybody.code, 0, "{anybody:?}");
+    }
 }
 
 #[test]

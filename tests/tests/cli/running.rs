@@ -12,6 +12,8 @@ use std::time::Duration;
 use cargo_metadata::Message;
 use nix::pty::openpty;
 use pitaya_core::{App, Bytes, Error, Session};
+use pitaya_driver::Tls;
+use pitaya_tests::certificate::Certificate;
 use pitaya_tokio::Server;
 use serde_json::{Map, Value};
 use tokio::sync::oneshot;
@@ -96,9 +98,11 @@ pub(crate) fn scratch(name: &str) -> PathBuf {
     path
 }
 
-/// A server that runs until this is dropped.
+/// A server that runs until this is dropped, with a door of each kind.
 pub(crate) struct Hall {
     pub(crate) address: SocketAddr,
+    pub(crate) certificate: Certificate,
+    addresses: Vec<SocketAddr>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
@@ -106,21 +110,33 @@ impl Hall {
     pub(crate) fn start() -> Self {
         let (ready, started) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
+        let certificate = Certificate::localhost();
+        let tls = Tls::from_pem(&certificate.chain, &certificate.key).unwrap();
         let serve = async move {
             let server = Server::new("gate", hall())
                 .tcp("127.0.0.1:0")
+                .tls("127.0.0.1:0", tls.clone())
+                .ws("127.0.0.1:0")
+                .wss("127.0.0.1:0", tls)
                 .dictionary([("hall.coded", 1)])
                 .start()
                 .await;
             let server = server.unwrap();
-            ready.send(server.addresses()[0]).unwrap();
+            ready.send(server.addresses().to_vec()).unwrap();
             // A sender that was dropped asks for the same.
             let _ = stopped.await;
             server.shutdown().await;
         };
         let thread = thread::spawn(|| pitaya_tokio::block_on(serve).unwrap());
-        let address = started.recv().expect("the server starts");
-        Self { address, running: Some((stop, thread)) }
+        let addresses = started.recv().expect("the server starts");
+        let running = Some((stop, thread));
+        Self { address: addresses[0], certificate, addresses, running }
+    }
+
+    /// One for each kind of door.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        let schemes = ["tcp", "tls", "ws", "wss"].iter();
+        schemes.zip(&self.addresses).map(|(scheme, at)| format!("{scheme}://{at}")).collect()
     }
 
     pub(crate) fn url(&self) -> String {
