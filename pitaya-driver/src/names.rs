@@ -8,8 +8,8 @@ macro_rules! names {
     ($Runtime:ident, $name:literal) => {
         pub use pitaya_core::*;
         pub use $crate::{
-            Acceptor, ConnectError, RawSubscription, StartError, Subscription, Tls, TlsClient,
-            TlsError,
+            Acceptor, ConnectError, Listener, RawSubscription, StartError, Subscription, Tls,
+            TlsClient, TlsError,
         };
 
         #[doc = concat!("A client on ", $name, ".")]

@@ -26,7 +26,7 @@ use std::task::{self, Poll};
 
 use async_io::Async;
 use async_signal::{Signal, Signals};
-use pitaya_driver::{Listener, Native, Runtime, Timer};
+use pitaya_driver::{Native, Runtime, Timer};
 use smol::Executor;
 use smol::stream::StreamExt as _;
 

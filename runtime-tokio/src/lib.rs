@@ -25,7 +25,7 @@ use std::pin::Pin;
 use std::sync::OnceLock;
 use std::task::{self, Poll};
 
-use pitaya_driver::{Listener, Native, Runtime, Timer};
+use pitaya_driver::{Native, Runtime, Timer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
