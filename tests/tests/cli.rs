@@ -174,7 +174,8 @@ fn every_kind_of_door_is_gone_through() {
         let expected = [&format!("connected to {url}"), "sv-> onSeven 7", "sv-> null", "sv-> 5"];
         assert_eq!((said.lines(), said.code), (expected.to_vec(), 0), "{said:?}");
         let load = ["bench", &url, "--route", "hall.echo", "-c", "3", "-d", "2", "--json"];
-        let said = pitaya(&[&load[..], &["--duration", "200ms"], &trust].concat(), "");
+        let said =
+            pitaya(&[&load[..], &["--duration", "200ms", "--warmup", "0s"], &trust].concat(), "");
         let report = said.json();
         assert_eq!((said.code, &report["connected"]), (0, &3.into()), "{said:?}");
         assert!(report["replies"].as_u64() > Some(0), "{report}");

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use cargo_metadata::Message;
 use nix::pty::openpty;
-use pitaya_core::{App, Bytes, Error, Session};
+use pitaya_core::{App, Bytes, Error, Limits, Session};
 use pitaya_driver::Tls;
 use pitaya_tests::certificate::Certificate;
 use pitaya_tokio::Server;
@@ -119,6 +119,7 @@ impl Hall {
                 .ws("127.0.0.1:0")
                 .wss("127.0.0.1:0", tls)
                 .dictionary([("hall.coded", 1)])
+                .limits(Limits::default().shutdown_timeout(Duration::from_millis(100)))
                 .start()
                 .await;
             let server = server.unwrap();
