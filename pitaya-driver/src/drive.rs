@@ -277,13 +277,15 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
             Poll::Ready(Ok(0)) => (&[][..], Some(End::Eof)),
             Poll::Ready(Ok(count)) => {
                 turn.bytes_left -= count;
-                match self.transport.decode(turn.now, &buffer[..count], room) {
-                    Ok(input) => (input, self.transport.is_ended().then_some(End::Eof)),
+                let (input, decoded) = self.transport.decode(turn.now, &buffer[..count], room);
+                let end = match decoded {
+                    Ok(()) => self.transport.is_ended().then_some(End::Eof),
                     Err(error) => {
                         tracing::debug!(%error, "a connection broke the rules of its transport");
-                        (&[][..], Some(End::Failure(error.kind())))
+                        Some(End::Failure(error.kind()))
                     }
-                }
+                };
+                (input, end)
             }
             Poll::Ready(Err(error)) => (&[][..], Some(End::Failure(error.kind()))),
         };

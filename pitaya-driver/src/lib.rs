@@ -17,4 +17,4 @@ pub use runtime::{Listener, Native, Runtime, Timer};
 pub use server::{Acceptor, Server, ServerHandle, StartError, proxy};
 pub use timers::{Alarm, Sleep, Timers};
 pub use transport::tls::{Tls, TlsClient, TlsError};
-pub use transport::{Page, Transport, Web, WebSocket};
+pub use transport::{Page, Room, Transport, Web, WebSocket, Wire};

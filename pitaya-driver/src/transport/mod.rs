@@ -67,23 +67,27 @@ impl Transport {
         Ok(Self(Some(Box::new(Layers::new(tls, web, now, limits, counters)))))
     }
 
-    /// The machine's bytes of what the socket gave. `room` is lent for the call.
+    /// The machine's bytes of what the socket gave; what came before a failure is still said. `room`
+    /// is lent for the call.
     ///
     /// # Errors
     ///
     /// Bytes that the layers do not know; the connection ends.
-    pub(crate) fn decode<'b>(
+    pub fn decode<'b>(
         &mut self, now: Instant, wire: &'b [u8], room: &'b mut Room,
-    ) -> io::Result<&'b [u8]> {
+    ) -> (&'b [u8], io::Result<()>) {
         match &mut self.0 {
-            None => Ok(wire),
-            Some(layers) => layers.decode(now, wire, room).map(|()| &room.plain[..]),
+            None => (wire, Ok(())),
+            Some(layers) => {
+                let decoded = layers.decode(now, wire, room);
+                (&room.plain, decoded)
+            }
         }
     }
 
     /// The socket's bytes of what the machine wants to say. Packets leave the outbox once they are
     /// wholly written to the socket.
-    pub(crate) fn encode<'w>(&'w mut self, outbox: &'w mut Outbox) -> Wire<'w> {
+    pub fn encode<'w>(&'w mut self, outbox: &'w mut Outbox) -> Wire<'w> {
         match &mut self.0 {
             None => Wire::Packets(outbox),
             Some(layers) => Wire::Bytes(layers.encode(outbox)),
@@ -92,40 +96,42 @@ impl Transport {
 
     /// What the layers themselves still have to say: all of it, once nothing of the machine's
     /// follows.
-    pub(crate) fn close(&mut self) -> Option<&mut BytesMut> {
+    pub fn close(&mut self) -> Option<&mut BytesMut> {
         self.0.as_mut().map(|layers| layers.close())
     }
 
     /// Nothing is read for now, so an unfinished message is not held against the peer.
-    pub(crate) fn handle_pause(&mut self) {
+    pub fn handle_pause(&mut self) {
         self.0.iter_mut().for_each(|layers| layers.handle_pause());
     }
 
     /// Whether the peer has said that nothing follows, in the words of a layer.
-    pub(crate) fn is_ended(&self) -> bool {
+    pub fn is_ended(&self) -> bool {
         self.0.as_ref().is_some_and(|layers| layers.is_ended())
     }
 
     /// Whether more may be read: what the layers answer by themselves has to leave first.
-    pub(crate) fn wants_bytes(&self) -> bool {
+    pub fn wants_bytes(&self) -> bool {
         self.0.as_ref().is_none_or(|layers| layers.wants_bytes())
     }
 
     /// Until when the peer must have done what a layer waits for.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+    pub fn poll_timeout(&self) -> Option<Instant> {
         self.0.as_ref()?.poll_timeout()
     }
 
     /// Counts what the peer did not do in time.
-    pub(crate) fn handle_timeout(&self) {
+    pub fn handle_timeout(&self) {
         self.0.iter().for_each(|layers| layers.handle_timeout());
     }
 }
 
 /// What is written to a socket.
 #[derive(Debug)]
-pub(crate) enum Wire<'w> {
+pub enum Wire<'w> {
+    /// What the layers made of packets.
     Bytes(&'w mut BytesMut),
+    /// The packets as they are.
     Packets(&'w mut Outbox),
 }
 
@@ -157,7 +163,7 @@ impl Buf for Wire<'_> {
 
 /// Room for the bytes of one read on their way through the layers; a thread has one.
 #[derive(Debug, Default)]
-pub(crate) struct Room {
+pub struct Room {
     /// What TLS gave and a WebSocket is to take.
     clear: Vec<u8>,
     /// What the machine is to take.
