@@ -17,6 +17,8 @@ use script::{Client, Verdict};
 
 #[path = "interop/app.rs"]
 mod app;
+#[path = "interop/autobahn.rs"]
+mod autobahn;
 #[path = "interop/cases.rs"]
 mod cases;
 #[path = "interop/certificate.rs"]
@@ -25,6 +27,8 @@ mod certificate;
 mod client;
 #[path = "interop/codec.rs"]
 mod codec;
+#[path = "interop/echo.rs"]
+mod echo;
 #[path = "interop/go.rs"]
 mod go;
 #[path = "interop/host.rs"]

@@ -1,0 +1,159 @@
+//! A server that says back what it is told over WebSocket, on the driver's own layer for it.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::{Buf as _, BufMut as _, BytesMut};
+use pitaya_driver::WebSocket;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use tungstenite::Message;
+use tungstenite::handshake::machine::TryParse as _;
+use tungstenite::handshake::server::{Request, create_response, write_response};
+
+use crate::app::Echo;
+use crate::cases::Transport;
+use crate::certificate;
+
+/// Runs until it is dropped.
+pub(crate) struct EchoServer {
+    address: SocketAddr,
+    ended: Arc<AtomicBool>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl EchoServer {
+    /// Over `wss` or over `ws`.
+    pub(crate) fn start(transport: Transport, faith: Echo) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let ended = Arc::new(AtomicBool::new(false));
+        let tls = (transport == Transport::Wss).then(tls_config);
+        let until = Arc::clone(&ended);
+        let accepting = thread::spawn(move || {
+            for socket in listener.incoming() {
+                if until.load(Ordering::Acquire) {
+                    return;
+                }
+                let (socket, tls) = (socket.unwrap(), tls.clone());
+                // How a connection ends is what the peer judges.
+                thread::spawn(move || drop(serve(socket, tls, faith)));
+            }
+        });
+        Self { address, ended, accepting: Some(accepting) }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for EchoServer {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        let woken = TcpStream::connect(self.address);
+        let ended = self.accepting.take().map(JoinHandle::join);
+        let ended = woken.is_ok() && ended.is_some_and(|ended| ended.is_ok());
+        assert!(ended || thread::panicking(), "it accepts until it is dropped");
+    }
+}
+
+fn serve(socket: TcpStream, tls: Option<Arc<ServerConfig>>, faith: Echo) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(SILENCE_MAX))?;
+    socket.set_write_timeout(Some(SILENCE_MAX))?;
+    let Some(tls) = tls else { return echo(socket, faith) };
+    let connection = ServerConnection::new(tls).map_err(io::Error::other)?;
+    echo(StreamOwned::new(connection, socket), faith)
+}
+
+fn echo(mut socket: impl Read + Write, faith: Echo) -> io::Result<()> {
+    let (mut wire, mut out) = (BytesMut::new(), BytesMut::new());
+    upgrade(&mut socket, &mut wire)?;
+    let mut web = WebSocket::server(MESSAGE_BYTES_MAX);
+    while !web.is_ended() {
+        let mut rest = &wire[..];
+        let read = loop {
+            match web.read(&mut rest, &mut out) {
+                Ok(Some(said)) if said.is_text() || said.is_binary() => {
+                    web.send(answer(said, faith), &mut out)?;
+                    web.flush(&mut out);
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        wire.clear();
+        // What is wrong is told before the end.
+        socket.write_all(&out)?;
+        socket.flush()?;
+        out.clear();
+        read?;
+        if !web.is_ended() && read_some(&mut socket, &mut wire)? == 0 {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn answer(said: Message, faith: Echo) -> Message {
+    match faith {
+        Echo::OneBitOff if said.is_binary() && !said.is_empty() => {
+            let mut bytes = said.into_data().to_vec();
+            bytes[0] ^= 1;
+            Message::binary(bytes)
+        }
+        Echo::Faithful | Echo::OneBitOff => said,
+    }
+}
+
+/// Answers the request, and leaves in `wire` what came after it.
+fn upgrade(socket: &mut (impl Read + Write), wire: &mut BytesMut) -> io::Result<()> {
+    let (length, request) = loop {
+        if let Some(parsed) = Request::try_parse(wire).map_err(io::Error::other)? {
+            break parsed;
+        }
+        if wire.len() > HEAD_BYTES_MAX || read_some(socket, wire)? == 0 {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+    };
+    wire.advance(length);
+    let response = create_response(&request).map_err(io::Error::other)?;
+    let mut head = BytesMut::new();
+    write_response((&mut head).writer(), &response).map_err(io::Error::other)?;
+    socket.write_all(&head)?;
+    socket.flush()
+}
+
+fn read_some(socket: &mut impl Read, wire: &mut BytesMut) -> io::Result<usize> {
+    let mut chunk = [0; 16 << 10];
+    let length = socket.read(&mut chunk)?;
+    wire.extend_from_slice(&chunk[..length]);
+    Ok(length)
+}
+
+fn tls_config() -> Arc<ServerConfig> {
+    let shown = certificate::shown();
+    let certificate = CertificateDer::from_pem_slice(shown.certificate.as_bytes()).unwrap();
+    let key = PrivateKeyDer::from_pem_slice(shown.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    Arc::new(config)
+}
+
+/// The largest of Autobahn's messages.
+const MESSAGE_BYTES_MAX: usize = 16 << 20;
+const HEAD_BYTES_MAX: usize = 8 << 10;
+/// Some cases wait; nobody waits for ever.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
