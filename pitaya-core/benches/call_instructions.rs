@@ -20,8 +20,8 @@ use gungraun::{Callgrind, EventKind};
 use pitaya_core::app::{Handlers, Scope};
 use pitaya_core::session::{Host, HostFuture, SessionHandle};
 use pitaya_core::{
-    App, Command, ConnConfig, Counter, Error, Event, Instant, Limits, Machine, Next, Payload,
-    Player, SessionTable,
+    App, Command, ConnConfig, Error, Event, Instant, Limits, Machine, Next, Payload, Player,
+    SessionTable,
 };
 use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::message::{Body, Message, Route};
@@ -72,9 +72,10 @@ impl Seat {
         let config = ConnConfig::new("json", Dictionary::default(), Limits::default())
             .expect("the dictionary is empty");
         let routes = Arc::clone(&handlers.routes);
-        let mut player = Player::new(Arc::new(config), routes, Instant::ZERO);
+        let config = Arc::new(config);
+        let mut player = Player::new(Arc::clone(&config), routes, Instant::ZERO);
         let mut scratch = Scratch::new();
-        let session = open(&mut player, &mut scratch);
+        let session = open(&mut player, config, &mut scratch);
         let mut seat = Self { handlers, player, requests: requests(route), scratch, session };
         // Memory that was used before, as a busy connection has it.
         seat.answer_all();
@@ -105,7 +106,7 @@ impl Seat {
     }
 }
 
-fn open(player: &mut Player, scratch: &mut Scratch) -> SessionHandle {
+fn open(player: &mut Player, config: Arc<ConnConfig>, scratch: &mut Scratch) -> SessionHandle {
     let mut hello = Vec::new();
     let written = packet::encode(PacketKind::Handshake, b"{\"sys\":{}}", &mut hello)
         .and_then(|()| packet::encode(PacketKind::HandshakeAck, &[], &mut hello));
@@ -116,7 +117,7 @@ fn open(player: &mut Player, scratch: &mut Scratch) -> SessionHandle {
     player.outbox().advance(sent);
     let id = SessionTable::new(128).open(());
     let remote = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-    SessionHandle::new(id, remote, handshake, 0, Arc::new(Nobody))
+    SessionHandle::new(id, remote, handshake, Arc::new(Nobody(config)))
 }
 
 fn requests(route: &str) -> Vec<u8> {
@@ -131,7 +132,7 @@ fn requests(route: &str) -> Vec<u8> {
 }
 
 /// A host that these handlers never ask.
-struct Nobody;
+struct Nobody(Arc<ConnConfig>);
 
 impl Host for Nobody {
     fn bind(&self, _: SessionHandle, _: &str) -> HostFuture<Result<Arc<str>, Error>> {
@@ -146,7 +147,9 @@ impl Host for Nobody {
         false
     }
 
-    fn count(&self, _: Counter) {}
+    fn config(&self) -> &ConnConfig {
+        &self.0
+    }
 
     fn now(&self) -> Instant {
         Instant::ZERO

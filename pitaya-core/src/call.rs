@@ -87,43 +87,25 @@ impl Reply {
     }
 }
 
-/// How calls of one route run.
+/// How calls of one route run: `Options { deadline: Some(hour), ..Options::default() }`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Options {
-    pub(crate) cancel_on_close: bool,
-    pub(crate) concurrent: bool,
-    pub(crate) deadline: Option<Duration>,
-    pub(crate) hard_limit: Option<Duration>,
+    /// The handler is dropped when its session closes, wherever it waits; by default it runs on, so
+    /// that a purchase between debit and grant is not torn.
+    pub cancel_on_close: bool,
+    /// Calls never wait for others of the session, nor make others wait.
+    pub concurrent: bool,
+    /// How long an answer may take, from the arrival of the call; by default the limit
+    /// `call_deadline`.
+    pub deadline: Option<Duration>,
+    /// How long the handler may run; by default the limit `call_hard_limit`.
+    pub hard_limit: Option<Duration>,
 }
 
 impl Options {
     /// Calls that never wait for others of the session, nor make others wait.
-    #[must_use]
     pub fn concurrent() -> Self {
         Self { concurrent: true, ..Self::default() }
-    }
-
-    /// How long an answer may take, from the arrival of the call; instead of the limit
-    /// `call_deadline`.
-    #[must_use]
-    pub fn deadline(mut self, deadline: Duration) -> Self {
-        self.deadline = Some(deadline);
-        self
-    }
-
-    /// How long the handler may run; instead of the limit `call_hard_limit`.
-    #[must_use]
-    pub fn hard_limit(mut self, hard_limit: Duration) -> Self {
-        self.hard_limit = Some(hard_limit);
-        self
-    }
-
-    /// The handler is dropped when its session closes, wherever it waits; by default it runs on, so
-    /// that a purchase between debit and grant is not torn.
-    #[must_use]
-    pub fn cancel_on_close(mut self) -> Self {
-        self.cancel_on_close = true;
-        self
     }
 }
 

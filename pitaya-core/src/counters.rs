@@ -53,6 +53,8 @@ counters! {
     ConnectionsSilent = "connections_silent";
     /// Connections closed because they did not take what was written.
     ConnectionsSlow = "connections_slow";
+    /// Sessions that a group had no place for.
+    GroupJoinsRefused = "group_joins_refused";
     /// Connections closed because they did not become ready to work in time.
     HandshakesExpired = "handshakes_expired";
     /// Handshakes that were refused.

@@ -1,6 +1,7 @@
 //! Values and time to decisions.
 
 pub mod app;
+mod broadcast;
 mod call;
 mod calls;
 mod conn;
@@ -18,6 +19,7 @@ mod time;
 
 pub use app::codec::{Codec, Decode, Encode, Json, Protobuf};
 pub use app::{App, Ctx, FromCall, FromRef, Payload, Routes, State};
+pub use broadcast::Broadcast;
 pub use bytes::Bytes;
 pub use call::{Call, CallKey, Context, Options, Origin, Reply, RouteId};
 pub use calls::{Calls, RequestId, TooMany};
@@ -36,7 +38,7 @@ pub use player::{Command, Event, Player};
 pub use queue::{CallQueue, Ended, Expired, Start, Ticket};
 pub use rng::Rng;
 pub use routes::{Destination, RouteEntry, RouteError, RouteKind, RouteTable, Visibility};
-pub use session::{Session, SessionData, SessionId, SessionTable};
+pub use session::{Group, Session, SessionData, SessionId, SessionTable};
 pub use time::{Instant, earlier};
 
 /// `Debug` for what holds closures or whole servers: its name has to do.

@@ -8,9 +8,11 @@ use pitaya_proto::packet::BODY_BYTES_MAX;
 use crate::Counter;
 
 macro_rules! limits {
+    (@Duration $value:expr) => { $value.as_secs_f64().to_string() };
+    (@usize $value:expr) => { $value.to_string() };
     ($(
         $(#[doc = $doc:literal])+
-        $name:ident: $kind:ty = $default:expr, $unit:literal, $counter:ident;
+        $name:ident: $kind:ident = $default:expr, $unit:literal, $counter:ident;
     )+) => {
         /// The limits of one server or client. Each has a default that suits production.
         ///
@@ -45,7 +47,7 @@ macro_rules! limits {
             pub fn table(&self) -> Vec<Limit> {
                 vec![$(Limit {
                     name: stringify!($name),
-                    value: Value::text(&self.$name),
+                    value: limits!(@$kind self.$name),
                     unit: $unit,
                     counter: Counter::$counter,
                 }),+]
@@ -75,6 +77,8 @@ limits! {
     connect_timeout: Duration = Duration::from_secs(5), "seconds", HandshakesExpired;
     /// Connections of one server, of all its acceptors together.
     connections_max: usize = 16_384, "connections", ConnectionsRefused;
+    /// Members of one group.
+    group_members_max: usize = 10_000, "members", GroupJoinsRefused;
     /// Connections that are not yet ready to work; beyond it nothing is accepted.
     handshaking_max: usize = 1024, "connections", ConnectionsRefused;
     /// Keys in all objects of a handshake together.
@@ -155,22 +159,6 @@ pub struct Limit {
     pub unit: &'static str,
     /// The value, in `unit`.
     pub value: String,
-}
-
-trait Value {
-    fn text(&self) -> String;
-}
-
-impl Value for Duration {
-    fn text(&self) -> String {
-        self.as_secs_f64().to_string()
-    }
-}
-
-impl Value for usize {
-    fn text(&self) -> String {
-        self.to_string()
-    }
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use pitaya_proto::zlib::{InflateError, Scratch};
 use crate::conn::{ClientCall, ConnEvent};
 use crate::queue::{Ended, Expired, Start, Ticket};
 use crate::{
-    Call, CallKey, CallQueue, CloseReason, ConnConfig, Context, Counter, Destination, Instant,
-    Machine, Next, Origin, Outbox, Reply, RouteId, RouteKind, RouteTable, ServerConn, earlier,
+    Broadcast, Call, CallKey, CallQueue, CloseReason, ConnConfig, Context, Counter, Destination,
+    Instant, Machine, Next, Origin, Outbox, Reply, RouteId, RouteKind, RouteTable, ServerConn,
+    earlier,
 };
 
 /// The machine of one client: it routes what the connection receives, gives calls their turn,
@@ -49,6 +50,8 @@ pub enum Event<'e> {
 /// What the owner decided.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Command {
+    /// Send a push that goes to others too.
+    Broadcast(Arc<Broadcast>),
     /// Close the connection and the session; what waits to be written still is.
     Close(CloseReason),
     /// Send a kick, with a reason for the client if any, then close for a reason of our own.
@@ -246,9 +249,10 @@ impl Machine for Player {
 
     fn handle_command(&mut self, now: Instant, command: Command, scratch: &mut Scratch) {
         match command {
+            Command::Broadcast(push) => self.conn.broadcast(now, &push, scratch),
             Command::Close(reason) => self.conn.close(now, reason),
             Command::Kick(text, reason) => self.conn.kick(now, text.as_deref(), reason),
-            Command::Push(route, body) => self.conn.push(now, &route, body, scratch),
+            Command::Push(route, body) => self.conn.push(now, &route, &body, scratch),
             Command::Reply(key, reply) => self.handle_reply(now, key, reply, scratch),
             Command::Shutdown => self.drains = true,
         }

@@ -381,7 +381,7 @@ mod tests {
     #[test]
     fn closing_drops_what_waits_and_cancels_only_what_asks_for_it() {
         let mut queue = queue();
-        let options = Options::concurrent().cancel_on_close();
+        let options = Options { cancel_on_close: true, ..Options::concurrent() };
         let torn = runs(&mut queue, Ticket { options, ..request(1) });
         let whole = runs(&mut queue, request(2));
         waits(&mut queue, request(3), "");
@@ -394,6 +394,6 @@ mod tests {
     }
 
     fn hour() -> Options {
-        Options::default().deadline(SECOND * 3600)
+        Options { deadline: Some(SECOND * 3600), ..Options::default() }
     }
 }

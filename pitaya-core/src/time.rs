@@ -56,10 +56,7 @@ impl fmt::Display for Instant {
 
 /// The earlier of two deadlines, either of which may not exist.
 pub fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
+    a.into_iter().chain(b).min()
 }
 
 #[cfg(test)]

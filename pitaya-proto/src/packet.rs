@@ -133,14 +133,9 @@ pub struct TooLarge {
 impl PacketKind {
     #[inline]
     fn decode(byte: u8) -> Result<Self, PacketError> {
-        match byte {
-            1 => Ok(Self::Handshake),
-            2 => Ok(Self::HandshakeAck),
-            3 => Ok(Self::Heartbeat),
-            4 => Ok(Self::Data),
-            5 => Ok(Self::Kick),
-            _ => Err(PacketError::Kind(byte)),
-        }
+        let known = [Self::Handshake, Self::HandshakeAck, Self::Heartbeat, Self::Data, Self::Kick];
+        let kind = known.get(usize::from(byte).wrapping_sub(1));
+        kind.copied().ok_or(PacketError::Kind(byte))
     }
 }
 

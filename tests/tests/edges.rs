@@ -145,7 +145,7 @@ fn one_turn_reads_no_more_than_is_fair() {
             (flood.clone(), Transport::TCP),
             (player, Ignore),
             Arc::new(Mailbox::new(1, 1)),
-            (config.limits(), config.counters()),
+            (&config.limits, &config.counters),
         );
         assert!(poll_once(&mut drive).await.is_none());
         assert_eq!(flood.0.load(Ordering::Relaxed), 64 << 10);

@@ -133,7 +133,7 @@ impl Closings {
 
 async fn start(sim: &Sim, closings: &Closings, limits: Limits) -> ServerHandle<Sim> {
     let told = closings.clone();
-    let for_ever = Options::default().hard_limit(Duration::from_secs(3600));
+    let for_ever = Options { hard_limit: Some(Duration::from_secs(3600)), ..Options::default() };
     let app = App::new(())
         .route("hall.nap", nap)
         .route_with("hall.stick", for_ever, stick)

@@ -94,16 +94,12 @@ impl Run {
     }
 
     fn ticket(&self, kind: Kind, request: Option<NonZeroU64>) -> Ticket {
-        let mut options = if kind.concurrent { Options::concurrent() } else { Options::default() };
-        if kind.cancel_on_close {
-            options = options.cancel_on_close();
-        }
-        if let Some(deadline) = kind.deadline {
-            options = options.deadline(seconds(deadline));
-        }
-        if let Some(hard_limit) = kind.hard_limit {
-            options = options.hard_limit(seconds(hard_limit));
-        }
+        let options = Options {
+            cancel_on_close: kind.cancel_on_close,
+            concurrent: kind.concurrent,
+            deadline: kind.deadline.map(seconds),
+            hard_limit: kind.hard_limit.map(seconds),
+        };
         Ticket { bytes: usize::from(kind.bytes) % 32, options, request, route: self.route }
     }
 

@@ -202,9 +202,9 @@ pub(crate) fn routes() -> RouteTable {
     let entries = vec![
         request("t.ask", Options::default()),
         request("t.free", Options::concurrent()),
-        request("t.quick", Options::default().deadline(seconds(1))),
-        request("t.brief", Options::default().hard_limit(seconds(2))),
-        request("t.torn", Options::default().cancel_on_close()),
+        request("t.quick", Options { deadline: Some(seconds(1)), ..Options::default() }),
+        request("t.brief", Options { hard_limit: Some(seconds(2)), ..Options::default() }),
+        request("t.torn", Options { cancel_on_close: true, ..Options::default() }),
         RouteEntry::notify("t.tell"),
     ];
     RouteTable::new("gate", entries, dictionary(), Json::encode_error).expect("no contradictions")

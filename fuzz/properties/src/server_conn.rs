@@ -207,7 +207,7 @@ impl Machine for Bare {
                 self.0.kick(now, reason.then_some("why"), CloseReason::Replaced);
             }
             Order::Pause(held) => self.0.pause(held),
-            Order::Push(bytes) => self.0.push(now, "on.news", vec![b'x'; bytes].into(), scratch),
+            Order::Push(bytes) => self.0.push(now, "on.news", &vec![b'x'; bytes], scratch),
             Order::Reply(request, bytes) => {
                 let carried = self.0.reply(now, request, &Reply::ok(vec![b'x'; bytes]), scratch);
                 assert!(carried);

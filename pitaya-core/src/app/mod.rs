@@ -42,6 +42,7 @@ use pitaya_proto::error::Error;
 ///
 /// let app: App<i64> = App::new(0).route("math.double", double).notify("hall.wave", wave);
 /// ```
+#[must_use = "it is what the server runs"]
 pub struct App<S = (), C = Json, K = S> {
     state: K,
     entries: Vec<(RouteEntry, Box<Invoke<S>>)>,
@@ -62,7 +63,6 @@ type Invoke<S> = dyn Fn(&Call<'_>, &Scope<'_>, &S) -> Result<Running, Reply> + S
 impl<S: Clone + Send + Sync + 'static, C: Codec, K> App<S, C, K> {
     /// Adds a route that is answered: `handler` gives `Result<T, Error>`. In an [`App`] a
     /// name has two parts, `service.method`; in [`Routes`] it is the method alone.
-    #[must_use]
     #[track_caller]
     pub fn route<Args, H>(self, route: &str, handler: H) -> Self
     where
@@ -73,7 +73,6 @@ impl<S: Clone + Send + Sync + 'static, C: Codec, K> App<S, C, K> {
     }
 
     /// Adds a route with options of its own, for example [`Options::concurrent`].
-    #[must_use]
     #[track_caller]
     pub fn route_with<Args, H>(mut self, route: &str, options: Options, handler: H) -> Self
     where
@@ -87,7 +86,6 @@ impl<S: Clone + Send + Sync + 'static, C: Codec, K> App<S, C, K> {
     }
 
     /// Adds a route that is not answered: `handler` gives nothing, or `Result<(), Error>`.
-    #[must_use]
     #[track_caller]
     pub fn notify<Args, H>(mut self, route: &str, handler: H) -> Self
     where
@@ -104,7 +102,6 @@ impl<S: Clone + Send + Sync + 'static, C: Codec, K> App<S, C, K> {
     }
 
     /// Is asked before a session is bound, with the user id; an error refuses the bind.
-    #[must_use]
     pub fn on_bind<F, Fut>(mut self, hook: F) -> Self
     where
         F: Fn(Session<C>, Arc<str>) -> Fut + Send + Sync + 'static,
@@ -115,7 +112,6 @@ impl<S: Clone + Send + Sync + 'static, C: Codec, K> App<S, C, K> {
     }
 
     /// Is told when a session that began is over, exactly once.
-    #[must_use]
     pub fn on_close<F, Fut>(mut self, hook: F) -> Self
     where
         F: Fn(Session<C>, CloseReason) -> Fut + Send + Sync + 'static,
@@ -142,7 +138,6 @@ impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
     }
 
     /// Adds all of `routes`, whose names are methods of `service`, and their hooks.
-    #[must_use]
     pub fn nest(mut self, service: &str, routes: Routes<S, C>) -> Self {
         self.hooks.bind.extend(routes.hooks.bind);
         self.hooks.close.extend(routes.hooks.close);

@@ -17,9 +17,11 @@ pub type Validator = dyn Fn(&HandshakeRequest) -> Result<(), String> + Send + Sy
 pub struct ConnConfig {
     /// Whether to compress towards clients that can inflate; on by default.
     pub compression: bool,
-    pub(crate) counters: Arc<Counters>,
+    /// What was counted so far, over all connections.
+    pub counters: Arc<Counters>,
+    /// The limits in force.
+    pub limits: Limits,
     pub(crate) dictionary: Dictionary,
-    pub(crate) limits: Limits,
     pub(crate) accepted: Vec<u8>,
     pub(crate) refused: Vec<u8>,
     validators: Vec<(String, Box<Validator>)>,
@@ -57,16 +59,6 @@ impl ConnConfig {
     ) -> Self {
         self.validators.push((name.into(), Box::new(validator)));
         self
-    }
-
-    /// The limits in force.
-    pub fn limits(&self) -> &Limits {
-        &self.limits
-    }
-
-    /// What was counted so far, over all connections.
-    pub fn counters(&self) -> &Arc<Counters> {
-        &self.counters
     }
 
     /// Reads the handshake of a client and asks the validators.

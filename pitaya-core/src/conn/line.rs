@@ -1,5 +1,7 @@
 //! What both ends of a connection do alike: write, beat, keep deadlines, and end once.
 
+use std::convert::Infallible;
+
 use bytes::Buf;
 use pitaya_proto::message::Body;
 use pitaya_proto::packet::{self, PacketKind};
@@ -79,6 +81,14 @@ impl Line {
     ) -> Result<(), E> {
         self.begin_to_wait(now);
         self.outbox.append(packet)
+    }
+
+    /// Queues one packet that is encoded already.
+    pub(crate) fn write_packet(&mut self, now: Instant, packet: &[u8]) {
+        let Ok(()) = self.write(now, |out| {
+            out.extend_from_slice(packet);
+            Ok::<(), Infallible>(())
+        });
     }
 
     /// Queues a packet that says nothing but its kind.

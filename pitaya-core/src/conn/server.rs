@@ -3,7 +3,7 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use pitaya_proto::handshake::HandshakeRequest;
 use pitaya_proto::kick;
 use pitaya_proto::message::{Body, Message, Route};
@@ -14,7 +14,7 @@ use crate::conn::heartbeat::Heartbeat;
 use crate::conn::line::Line;
 use crate::conn::phase::{Phase, Side, Step, step};
 use crate::conn::{CloseReason, ConnConfig};
-use crate::{Counter, Instant, Next, Outbox, Reply};
+use crate::{Broadcast, Counter, Instant, Next, Outbox, Reply};
 
 /// One connection of a client: it turns bytes into messages and replies into bytes.
 ///
@@ -131,18 +131,21 @@ impl ServerConn {
 
     /// Queues a push. More of them than the outbox takes means that the client does not keep up: it
     /// is closed.
-    pub fn push(&mut self, now: Instant, route: &str, body: Bytes, scratch: &mut Scratch) {
-        if !self.is_open() {
-            return;
+    pub fn push(&mut self, now: Instant, route: &str, body: &[u8], scratch: &mut Scratch) {
+        if self.takes_push(now, body.len()) {
+            let route = self.code(route).map_or(Route::Name(route.as_bytes()), Route::Code);
+            self.send(now, body, scratch, |body| Message::Push { route, body });
         }
-        if !self.line.outbox.has_room(body.len(), &self.config.limits) {
-            self.config.counters.add(Counter::PushesRefused);
-            return self.close(now, CloseReason::OutboxFull);
+    }
+
+    /// Queues a push that goes to others too.
+    pub fn broadcast(&mut self, now: Instant, push: &Broadcast, scratch: &mut Scratch) {
+        let (code, bytes) = (self.code(&push.route), push.body.len());
+        match push.packet(code, bytes >= self.line.deflated_bytes_min, scratch) {
+            Some(packet) if self.takes_push(now, bytes) => self.line.write_packet(now, packet),
+            Some(_) => {}
+            None => self.push(now, &push.route, &push.body, scratch),
         }
-        self.config.counters.add(Counter::PushesTaken);
-        let code = if self.reads_codes { self.config.dictionary.code(route) } else { None };
-        let route = code.map_or(Route::Name(route.as_bytes()), Route::Code);
-        self.send(now, &body, scratch, |body| Message::Push { route, body });
     }
 
     /// Queues a kick, after which nothing follows; `reason` is what the client is told, the other
@@ -242,6 +245,22 @@ impl ServerConn {
         self.line.phase == Phase::Working || self.detached_until.is_some()
     }
 
+    /// Counts a push, if the client works and keeps up.
+    fn takes_push(&mut self, now: Instant, bytes: usize) -> bool {
+        let is_open = self.is_open();
+        let takes = is_open && self.line.outbox.has_room(bytes, &self.config.limits);
+        self.config.counters.add_many(Counter::PushesTaken, takes.into());
+        if is_open && !takes {
+            self.config.counters.add(Counter::PushesRefused);
+            self.close(now, CloseReason::OutboxFull);
+        }
+        takes
+    }
+
+    fn code(&self, route: &str) -> Option<u16> {
+        if self.reads_codes { self.config.dictionary.code(route) } else { None }
+    }
+
     fn packet_bytes_max(&self) -> usize {
         match self.line.phase {
             Phase::AwaitHandshake | Phase::AwaitAck => self.config.limits.handshake_bytes_max,
@@ -265,10 +284,7 @@ impl ServerConn {
         let config = Arc::clone(&self.config);
         let judged = config.judge(body);
         let answer = if judged.is_ok() { &config.accepted } else { &config.refused };
-        self.write(now, |out| {
-            out.extend_from_slice(answer);
-            Ok::<(), packet::TooLarge>(())
-        });
+        self.line.write_packet(now, answer);
         let request = judged?;
         if config.compression && request.inflates() {
             self.line.deflated_bytes_min = config.limits.compression_bytes_min;

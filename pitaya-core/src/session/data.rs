@@ -9,10 +9,10 @@ use serde_json::Value;
 
 /// Named JSON values with a version that grows with every change, so that an old copy is never
 /// taken for a new one.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct SessionData {
     bytes: usize,
-    /// Sorted by name. Most sessions keep a value or two, for which a map would be too large.
+    /// Most sessions keep a value or two, for which a map would be too large.
     values: Vec<(Box<str>, Value)>,
     version: u64,
 }
@@ -21,7 +21,7 @@ impl SessionData {
     /// The value of that name, if it is there and is a `T`. A whole number is any number type that
     /// holds it, also when it came from a server that writes all numbers with a point.
     pub fn value<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        let (_, value) = self.values.get(self.find(name).ok()?)?;
+        let (_, value) = self.values.get(self.find(name)?)?;
         T::deserialize(value).ok().or_else(|| T::deserialize(whole(value)?).ok())
     }
 
@@ -40,13 +40,11 @@ impl SessionData {
         if bytes > bytes_max {
             return Err(Error::unknown(format!("session data over {bytes_max} bytes")));
         }
-        match found {
-            Ok(at) => self.values[at].1 = value,
-            Err(at) => {
-                self.values.reserve_exact(1);
-                self.values.insert(at, (name.into(), value));
-            }
+        if let Some(at) = found {
+            self.values.swap_remove(at);
         }
+        self.values.reserve_exact(1);
+        self.values.push((name.into(), value));
         self.bytes = bytes;
         self.version += 1;
         Ok(())
@@ -54,8 +52,8 @@ impl SessionData {
 
     /// Removes a value. Whether it was there.
     pub fn remove(&mut self, name: &str) -> bool {
-        let Ok(at) = self.find(name) else { return false };
-        let (_, value) = self.values.remove(at);
+        let Some(at) = self.find(name) else { return false };
+        let (_, value) = self.values.swap_remove(at);
         self.bytes -= json_bytes(name, &value);
         self.version += 1;
         true
@@ -77,9 +75,8 @@ impl SessionData {
         serde_json::to_vec(&values).expect("JSON values are JSON")
     }
 
-    /// Where a value is, or belongs.
-    fn find(&self, name: &str) -> Result<usize, usize> {
-        self.values.binary_search_by(|(known, _)| (**known).cmp(name))
+    fn find(&self, name: &str) -> Option<usize> {
+        self.values.iter().position(|(known, _)| **known == *name)
     }
 }
 

@@ -12,7 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::app::codec::{Encode, Json, encode};
-use crate::{CloseReason, Command, Counter, Instant, SessionData, SessionId};
+use crate::session::group::Joined;
+use crate::{CloseReason, Command, ConnConfig, Counter, Instant, SessionData, SessionId};
 
 /// What sessions and contexts ask of whoever runs handlers. Drivers implement it, applications do
 /// not.
@@ -27,8 +28,8 @@ pub trait Host: Send + Sync {
     /// Whether the session is open.
     fn is_open(&self) -> bool;
 
-    /// Counts what happened to the session.
-    fn count(&self, counter: Counter);
+    /// The settings of the server, with its limits and counters.
+    fn config(&self) -> &ConnConfig;
 
     /// The time.
     fn now(&self) -> Instant;
@@ -45,17 +46,17 @@ pub type HostFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 ///
 /// Cheap to clone. Reading gives what was known when the call began, and what was set since; every
 /// change is a command that never waits for the client.
-pub struct Session<C = Json>(Arc<Shared>, PhantomData<fn() -> C>);
+pub struct Session<C = Json>(pub(super) Arc<Shared>, pub(super) PhantomData<fn() -> C>);
 
 /// A session without the codec of its application.
 pub type SessionHandle = Session<()>;
 
-struct Shared {
+pub(super) struct Shared {
     data: Mutex<SessionData>,
-    data_bytes_max: usize,
     handshake: Box<HandshakeRequest>,
-    host: Arc<dyn Host>,
+    pub(super) host: Arc<dyn Host>,
     id: SessionId,
+    pub(super) joined: Mutex<Joined>,
     remote: SocketAddr,
     uid: OnceLock<Arc<str>>,
 }
@@ -145,8 +146,9 @@ impl<C> Session<C> {
         if !self.0.host.is_open() {
             return Err(error::SESSION_CLOSED.into());
         }
-        let set = self.data().set(name, value, self.0.data_bytes_max);
-        set.inspect_err(|_| self.0.host.count(Counter::SessionDataRefused))
+        let config = self.0.host.config();
+        let set = self.data().set(name, value, config.limits.session_data_bytes_max);
+        set.inspect_err(|_| config.counters.add(Counter::SessionDataRefused))
     }
 
     /// Removes a value. Whether it was there.
@@ -159,8 +161,7 @@ impl<C> Session<C> {
     }
 
     fn data(&self) -> MutexGuard<'_, SessionData> {
-        // Data that a panicking handler was changing is whole: every change is one step.
-        self.0.data.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0.data)
     }
 }
 
@@ -168,14 +169,13 @@ impl SessionHandle {
     /// The handle of a session that has just begun. It knows the client's kind of address as
     /// `ipversion`, as every Pitaya session does.
     pub fn new(
-        id: SessionId, remote: SocketAddr, handshake: Box<HandshakeRequest>, data_bytes_max: usize,
-        host: Arc<dyn Host>,
+        id: SessionId, remote: SocketAddr, handshake: Box<HandshakeRequest>, host: Arc<dyn Host>,
     ) -> Self {
         let mut data = SessionData::default();
         let version = if remote.is_ipv6() { "ipv6" } else { "ipv4" };
         data.set("ipversion", version, usize::MAX).expect("a word is JSON");
-        let (data, uid) = (Mutex::new(data), OnceLock::new());
-        let shared = Shared { data, data_bytes_max, handshake, host, id, remote, uid };
+        let (data, joined) = (Mutex::new(data), Mutex::new(Some(Vec::new())));
+        let shared = Shared { data, handshake, host, id, joined, remote, uid: OnceLock::new() };
         Self(Arc::new(shared), PhantomData)
     }
 
@@ -193,9 +193,11 @@ impl<C> Clone for Session<C> {
 
 impl<C> fmt::Debug for Session<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session")
-            .field("id", &self.0.id)
-            .field("uid", &self.0.uid.get())
-            .finish_non_exhaustive()
+        f.debug_tuple("Session").field(&self.0.id).field(&self.0.uid.get()).finish()
     }
+}
+
+/// What a panicking handler was changing is whole: every change is one step.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

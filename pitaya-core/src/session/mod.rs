@@ -1,10 +1,12 @@
 //! Sessions: who is there, under which user id, with which data, whatever connection they use.
 
 mod data;
+mod group;
 mod handle;
 mod table;
 
 pub use data::SessionData;
+pub use group::Group;
 pub use handle::{Host, HostFuture, Session, SessionHandle};
 pub use table::{Binding, SessionTable};
 

@@ -143,13 +143,8 @@ impl<A: Clone> SessionTable<A> {
     }
 
     /// How many sessions there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.sessions.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty()
     }
 }
 
@@ -210,7 +205,7 @@ mod tests {
         let binding = table.begin_bind(id, "ann").unwrap();
         table.close(id);
         assert_eq!(table.finish_bind(binding), Err(error::SESSION_CLOSED.into()));
-        assert_eq!((table.by_uid("ann"), table.len()), (None, 0));
+        assert_eq!((table.by_uid("ann"), table.count()), (None, 0));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! What messages and bodies lead to: routes, errors, compression, codes, and bytes in any pieces.
 
+use std::sync::Arc;
+
 use bytes::{Buf, Bytes};
-use pitaya_core::{Command, ConnConfig, Counter, Limits, Machine, Reply};
+use pitaya_core::{Broadcast, Command, ConnConfig, Counter, Limits, Machine, Reply};
 use pitaya_proto::message::{Body, Message, Route};
 use pitaya_proto::packet::{self, PacketKind};
 use pitaya_proto::zlib::Scratch;
@@ -102,6 +104,36 @@ fn codes_and_compression_go_only_to_those_who_can_take_them() {
         ];
         assert_eq!(rig.sent(), expected, "{client}");
     }
+}
+
+#[test]
+fn a_push_for_many_reads_to_each_kind_of_client_like_one_for_it_alone() {
+    let long = "x".repeat(1000);
+    let pushes = [&*long, "short"].map(|body| Arc::new(Broadcast::new("on.news", body.to_owned())));
+    for client in [GO, JS, LIBPITAYA, COCOS, GO, JS, LIBPITAYA, COCOS] {
+        let mut alone = Rig::connected(Limits::default());
+        alone.open(client);
+        alone.push(&long).push("short");
+        let mut among = Rig::connected(Limits::default());
+        among.open(client);
+        for push in &pushes {
+            among.command(Command::Broadcast(Arc::clone(push)));
+        }
+        assert_eq!(among.sent(), alone.sent(), "{client}");
+        assert_eq!(among.count(Counter::PushesTaken), 2);
+    }
+}
+
+#[test]
+fn a_push_for_many_that_finds_no_room_closes_the_session() {
+    let mut rig = Rig::working(Limits::default().outbound_packets_max(2));
+    let push = Arc::new(Broadcast::new("on.news", "a"));
+    for _ in 0..3 {
+        rig.command(Command::Broadcast(Arc::clone(&push)));
+    }
+    let reason = "closed: the client reads too slowly for what is pushed to it";
+    assert_eq!(rig.feed(b""), [reason]);
+    assert_eq!((rig.count(Counter::PushesTaken), rig.count(Counter::PushesRefused)), (2, 1));
 }
 
 #[test]

@@ -26,7 +26,7 @@ impl Hall {
         let config = ConnConfig::new(Json::NAME, Dictionary::default(), limits);
         let mut config = config.expect("it is small");
         config.compression = false;
-        let counters = Arc::clone(config.counters());
+        let counters = Arc::clone(&config.counters);
         let node = Node::new(config, routes.expect("they do not contradict each other"));
         Self { node, now: Instant::ZERO, counters }
     }
@@ -319,7 +319,7 @@ fn a_bad_client_harms_nobody_else() {
     hall.node.reply(hall.now, session, key, Reply::encode::<Json>(Ok("A")));
     assert_eq!(hall.sent(good), ["reply 1 \"A\""]);
     hall.events();
-    assert_eq!((hall.node.sessions().len(), hall.count(Counter::ConnectionsFaulty)), (1, 5));
+    assert_eq!((hall.node.sessions().count(), hall.count(Counter::ConnectionsFaulty)), (1, 5));
 }
 
 #[test]

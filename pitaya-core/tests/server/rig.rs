@@ -215,7 +215,7 @@ impl Rig {
     }
 
     pub(crate) fn count(&self, counter: Counter) -> u64 {
-        self.config.counters().count(counter)
+        self.config.counters.count(counter)
     }
 
     /// The key of the call with that body.
@@ -284,9 +284,9 @@ fn routes() -> Vec<RouteEntry> {
     vec![
         request("t.ask", Options::default()),
         request("t.free", Options::concurrent()),
-        request("t.quick", Options::default().deadline(seconds(1))),
-        request("t.brief", Options::default().hard_limit(seconds(2))),
-        request("t.torn", Options::default().cancel_on_close()),
+        request("t.quick", Options { deadline: Some(seconds(1)), ..Options::default() }),
+        request("t.brief", Options { hard_limit: Some(seconds(2)), ..Options::default() }),
+        request("t.torn", Options { cancel_on_close: true, ..Options::default() }),
         RouteEntry::notify("t.tell"),
     ]
 }

@@ -61,11 +61,10 @@ where
             Err(error) => {
                 // Most often the process has no descriptor left; trying at once again would only
                 // spin.
-                shared.config.counters().add(Counter::AcceptsFailed);
+                shared.config.counters.add(Counter::AcceptsFailed);
                 failures.log(shared.runtime.now(), &error);
                 shared.shed();
-                let (runtime, pause) =
-                    (shared.runtime.clone(), shared.config.limits().accept_pause);
+                let (runtime, pause) = (shared.runtime.clone(), shared.config.limits.accept_pause);
                 let pause = Sleep::lasting(&shared.timers, runtime, pause);
                 shared.unless_stopped(pause).await;
             }
@@ -113,14 +112,14 @@ async fn read_source<R: Runtime>(
 ) -> Option<SocketAddr> {
     let (shared, ip) = (&place.shared, proxy.ip().to_canonical());
     let refuse = |why: &str| {
-        shared.config.counters().add(Counter::ProxiesRefused);
+        shared.config.counters.add(Counter::ProxiesRefused);
         tracing::debug!(%proxy, why, "refused behind a proxy");
         None
     };
     if !door.proxies.iter().flatten().any(|network| network.contains(&ip)) {
         return refuse("this proxy is not trusted");
     }
-    let (runtime, limits) = (shared.runtime.clone(), shared.config.limits());
+    let (runtime, limits) = (shared.runtime.clone(), &shared.config.limits);
     let until = Sleep::lasting(&shared.timers, runtime, limits.proxy_timeout);
     match before(until, proxy::read_source(stream)).await {
         None => refuse("no PROXY header in time"),
@@ -139,9 +138,9 @@ fn drive<R: Runtime, I: AsyncRead + AsyncWrite + Unpin>(
     }
     let shared = Arc::clone(&place.shared);
     let (config, now) = (&shared.config, shared.runtime.now());
-    let limits = config.limits();
+    let limits = &config.limits;
     let transport =
-        Transport::accept(door.tls.as_ref(), door.web.as_ref(), now, limits, config.counters());
+        Transport::accept(door.tls.as_ref(), door.web.as_ref(), now, limits, &config.counters);
     let transport =
         transport.inspect_err(|error| tracing::error!(%error, "cannot speak TLS")).ok()?;
     // The layers have deadlines of their own, and then the client still needs time to begin.
@@ -155,7 +154,7 @@ fn drive<R: Runtime, I: AsyncRead + AsyncWrite + Unpin>(
         (stream, transport),
         (Player::new(Arc::clone(config), routes, begins), ServePlayer::new(place, remote)),
         mailbox,
-        (limits, config.counters()),
+        (limits, &config.counters),
     ))
 }
 

@@ -30,7 +30,8 @@ impl<R: Runtime> Closing<R> {
         if !shared.sessions().close(session.id()) {
             return None;
         }
-        shared.config.counters().add(Counter::SessionsClosed);
+        session.leave_all();
+        shared.config.counters.add(Counter::SessionsClosed);
         tracing::debug!(session = session.id().number(), %reason, "closed");
         let tell = |hook: &OnClose| {
             let told = catch_unwind(AssertUnwindSafe(|| hook(session.clone(), reason.clone())));
@@ -38,7 +39,7 @@ impl<R: Runtime> Closing<R> {
         };
         let hooks = &shared.handlers.hooks.close;
         let hooks: VecDeque<_> = hooks.iter().filter_map(|hook| tell(hook)).collect();
-        let (runtime, limit) = (shared.runtime.clone(), shared.config.limits().call_hard_limit);
+        let (runtime, limit) = (shared.runtime.clone(), shared.config.limits.call_hard_limit);
         let until = Sleep::lasting(&shared.timers, runtime, limit);
         let closing = Self { hooks, shared: Arc::clone(shared), until };
         (!closing.hooks.is_empty()).then_some(closing)
@@ -50,7 +51,7 @@ impl<R: Runtime> Future for Closing<R> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if Pin::new(&mut self.until).poll(cx).is_ready() {
-            self.shared.config.counters().add(Counter::CallsAbandoned);
+            self.shared.config.counters.add(Counter::CallsAbandoned);
             tracing::error!("a close hook reached the hard limit and is dropped");
             return Poll::Ready(());
         }

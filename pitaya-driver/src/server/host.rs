@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pitaya_core::session::{Binding, Host, HostFuture, SessionHandle};
-use pitaya_core::{CloseReason, Command, Counter, Error, Instant};
+use pitaya_core::{CloseReason, Command, ConnConfig, Counter, Error, Instant};
 
 use crate::mailbox::Sent;
 use crate::runtime::Runtime;
@@ -29,7 +29,7 @@ impl<R: Runtime> Host for SessionHost<R> {
                 Err(error) => Err(error),
             };
             if bound.is_err() {
-                shared.config.counters().add(Counter::UidsRefused);
+                shared.config.counters.add(Counter::UidsRefused);
             }
             bound
         })
@@ -37,6 +37,10 @@ impl<R: Runtime> Host for SessionHost<R> {
 
     fn send(&self, command: Command) -> bool {
         let sent = match &command {
+            Command::Broadcast(push) => {
+                let bytes = push.body_bytes();
+                self.push(command, bytes)
+            }
             Command::Push(_, body) => {
                 let bytes = body.len();
                 self.push(command, bytes)
@@ -52,8 +56,8 @@ impl<R: Runtime> Host for SessionHost<R> {
         self.mailbox.is_open()
     }
 
-    fn count(&self, counter: Counter) {
-        self.shared.config.counters().add(counter);
+    fn config(&self) -> &ConnConfig {
+        &self.shared.config
     }
 
     fn now(&self) -> Instant {
@@ -70,7 +74,7 @@ impl<R> SessionHost<R> {
     fn push(&self, push: Command, bytes: usize) -> Sent {
         let sent = self.mailbox.send(push, bytes);
         if sent == Sent::Full {
-            self.shared.config.counters().add(Counter::PushesRefused);
+            self.shared.config.counters.add(Counter::PushesRefused);
             // Closed already is as good.
             let _ = self.mailbox.send_last(Command::Close(CloseReason::OutboxFull));
         }

@@ -248,7 +248,7 @@ impl<R: Runtime> ServerHandle<R> {
 
     /// What was counted so far.
     pub fn counters(&self) -> &Arc<Counters> {
-        self.shared.config.counters()
+        &self.shared.config.counters
     }
 
     /// How many connections are open.
@@ -258,7 +258,7 @@ impl<R: Runtime> ServerHandle<R> {
 
     /// How many sessions there are.
     pub fn sessions(&self) -> usize {
-        self.shared.sessions().len()
+        self.shared.sessions().count()
     }
 
     /// Kicks the session of a user id.
@@ -275,7 +275,7 @@ impl<R: Runtime> ServerHandle<R> {
     /// cut.
     pub async fn shutdown(self) {
         self.shared.begin_shutdown();
-        let limits = self.shared.config.limits();
+        let limits = &self.shared.config.limits;
         let runtime = self.shared.runtime.clone();
         let mut timeout = Sleep::lasting(&self.shared.timers, runtime, limits.shutdown_timeout);
         let drained = self.shared.wait_until_empty(&mut timeout).await;

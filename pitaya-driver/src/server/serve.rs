@@ -43,12 +43,10 @@ impl<R: Runtime> ServePlayer<R> {
         self.place.end_handshake();
         let (mailbox, shared) = (Arc::clone(&self.place.mailbox), Arc::clone(&self.place.shared));
         let id = shared.sessions().open(Arc::clone(&mailbox));
-        let limits = shared.config.limits();
-        shared.config.counters().add(Counter::SessionsOpened);
+        shared.config.counters.add(Counter::SessionsOpened);
         tracing::debug!(session = id.number(), remote = %self.remote, "opened");
-        let data_bytes_max = limits.session_data_bytes_max;
         let host = Arc::new(SessionHost { mailbox, shared });
-        self.session = Some(SessionHandle::new(id, self.remote, handshake, data_bytes_max, host));
+        self.session = Some(SessionHandle::new(id, self.remote, handshake, host));
     }
 
     fn start(&mut self, cx: &mut Context<'_>, call: &Call<'_>, commands: &mut Vec<Command>) {
@@ -116,7 +114,7 @@ impl Watch {
         let polled = running.poll(cx, route);
         let now = shared.runtime.now();
         let took = now.since(std::mem::replace(&mut self.looked, now));
-        let (limits, counters) = (shared.config.limits(), shared.config.counters());
+        let (limits, counters) = (&shared.config.limits, &shared.config.counters);
         if took > limits.poll_slow {
             counters.add(Counter::CallsSlow);
             tracing::warn!(%route, ?took, "a handler held its executor");

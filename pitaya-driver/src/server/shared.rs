@@ -52,7 +52,7 @@ pub(super) type Address = Arc<Mailbox<Command>>;
 impl<R: Runtime> Shared<R> {
     pub(super) fn new(runtime: R, config: Arc<ConnConfig>, handlers: Handlers) -> Arc<Self> {
         let timers = Timers::start(&runtime);
-        let sessions = Mutex::new(SessionTable::new(config.limits().uid_bytes_max));
+        let sessions = Mutex::new(SessionTable::new(config.limits.uid_bytes_max));
         Arc::new(Self {
             config,
             handlers,
@@ -79,8 +79,8 @@ impl<R: Runtime> Shared<R> {
 
     /// A place for one connection; `None` if there are too many.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Place<R>> {
-        let limits = self.config.limits();
-        let counters = self.config.counters();
+        let limits = &self.config.limits;
+        let counters = &self.config.counters;
         let mut open = lock(&self.open);
         if open.len() >= limits.connections_max || self.stops() {
             counters.add(Counter::ConnectionsRefused);
@@ -106,13 +106,13 @@ impl<R: Runtime> Shared<R> {
         if !self.is_crowded() || self.stops() {
             return None;
         }
-        let (now, idle_max) = (self.runtime.now(), self.config.limits().handshake_idle_max);
+        let (now, idle_max) = (self.runtime.now(), self.config.limits.handshake_idle_max);
         let mut next = now + idle_max;
         for Shaking { address, heard } in lock(&self.shaking).values() {
             if *heard + idle_max > now {
                 next = next.min(*heard + idle_max);
             } else if address.is_open() {
-                self.config.counters().add(Counter::ConnectionsShed);
+                self.config.counters.add(Counter::ConnectionsShed);
                 address.cut();
             }
         }
@@ -120,7 +120,7 @@ impl<R: Runtime> Shared<R> {
     }
 
     fn is_crowded(&self) -> bool {
-        lock(&self.shaking).len() >= self.config.limits().handshaking_max
+        lock(&self.shaking).len() >= self.config.limits.handshaking_max
     }
 
     /// What `work` gives; nothing if the server stops first.
@@ -168,7 +168,7 @@ impl<R: Runtime> Shared<R> {
 
     /// Drops every connection where it stands.
     pub(super) fn cut(&self) {
-        self.config.counters().add(Counter::ShutdownsCut);
+        self.config.counters.add(Counter::ShutdownsCut);
         lock(&self.open).values().for_each(|mailbox| mailbox.cut());
     }
 
@@ -223,13 +223,13 @@ pub(super) struct Place<R: Runtime> {
 impl<R: Runtime> Place<R> {
     /// Whether one more connection from `ip` is allowed.
     pub(super) fn admit(&mut self, ip: IpAddr) -> bool {
-        let (shared, limits) = (&self.shared, self.shared.config.limits());
+        let (shared, limits) = (&self.shared, &self.shared.config.limits);
         if !Sources::are_limited(limits) {
             return true;
         }
         self.source = lock(&shared.sources).enter(shared.runtime.now(), ip, limits);
         if self.source.is_none() {
-            shared.config.counters().add(Counter::SourcesRefused);
+            shared.config.counters.add(Counter::SourcesRefused);
         }
         self.source.is_some()
     }
@@ -262,7 +262,7 @@ impl<R: Runtime> Drop for Place<R> {
         if let Some(source) = self.source {
             lock(&self.shared.sources).leave(source);
         }
-        self.shared.config.counters().add(Counter::ConnectionsClosed);
+        self.shared.config.counters.add(Counter::ConnectionsClosed);
         let mut open = lock(&self.shared.open);
         open.remove(&self.id);
         let empty = open.is_empty();

@@ -10,17 +10,15 @@ use serde_json::ser::Formatter;
 /// A duration as Go prints it, such as `5s`, `1.5s`, `500ms` or `1h0m0s`.
 pub fn duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
+    let (minutes, seconds) = (nanos / MINUTE, decimal(nanos % MINUTE, SECOND));
     match nanos {
         0 => "0s".to_owned(),
         1..MICROSECOND => format!("{nanos}ns"),
         MICROSECOND..MILLISECOND => decimal(nanos, MICROSECOND) + "\u{b5}s",
         MILLISECOND..SECOND => decimal(nanos, MILLISECOND) + "ms",
-        SECOND..MINUTE => decimal(nanos, SECOND) + "s",
-        MINUTE..HOUR => format!("{}m{}s", nanos / MINUTE, decimal(nanos % MINUTE, SECOND)),
-        HOUR.. => {
-            let (hours, rest) = (nanos / HOUR, nanos % HOUR);
-            format!("{hours}h{}m{}s", rest / MINUTE, decimal(rest % MINUTE, SECOND))
-        }
+        SECOND..MINUTE => seconds + "s",
+        MINUTE..HOUR => format!("{minutes}m{seconds}s"),
+        HOUR.. => format!("{}h{}m{seconds}s", minutes / 60, minutes % 60),
     }
 }
 

@@ -70,7 +70,11 @@ pub(crate) fn app<C: Speaks>(faith: Echo) -> App<(), C> {
         .route("testsvc.failplain", failplain)
         .route("testsvc.panics", panics)
         .route("testsvc.slow", slow)
-        .route_with("testsvc.stuck", Options::default().deadline(STUCK_DEADLINE), stuck)
+        .route_with(
+            "testsvc.stuck",
+            Options { deadline: Some(STUCK_DEADLINE), ..Options::default() },
+            stuck,
+        )
 }
 
 async fn echo(Payload(text): Payload<Text>) -> Result<Text, Error> {

@@ -56,7 +56,7 @@ pub(crate) fn name(handshake: &HandshakeRequest) -> &str {
 }
 
 fn hasty() -> Options {
-    Options::default().deadline(Duration::from_millis(50))
+    Options { deadline: Some(Duration::from_millis(50)), ..Options::default() }
 }
 
 async fn echo(ctx: Ctx, session: Session, State(journal): State<Journal>, body: Bytes) -> Replied {

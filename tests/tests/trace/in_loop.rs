@@ -63,7 +63,7 @@ impl InLoop {
             handshakes.event(hall::name(handshake), "handshake");
             Ok(())
         });
-        let (counters, clients) = (Arc::clone(config.counters()), BTreeMap::new());
+        let (counters, clients) = (Arc::clone(&config.counters), BTreeMap::new());
         let node = Node::new(config, routes.unwrap());
         Self { clients, counters, game, node, now: Instant::ZERO }
     }
