@@ -75,6 +75,10 @@ counters! {
     PushesRefused = "pushes_refused";
     /// Pushes that were taken for a session.
     PushesTaken = "pushes_taken";
+    /// Attempts of clients to connect again.
+    Reconnects = "reconnects";
+    /// Clients that gave up to connect again.
+    ReconnectsGivenUp = "reconnects_given_up";
     /// Replies that came after their deadline, after the session closed, or to nobody.
     RepliesLate = "replies_late";
     /// Replies handed to a connection.

@@ -25,7 +25,7 @@ pub use call::{Call, CallKey, Context, Options, Origin, Reply, RouteId};
 pub use calls::{Calls, RequestId, TooMany};
 pub use conn::{
     ClientCall, ClientCommand, ClientConfig, ClientConn, ClientEvent, ClientRequest, CloseReason,
-    ConnConfig, ConnEvent, Fault, ServerConn, Validator,
+    ConnConfig, ConnEvent, Fault, RequestError, ServerConn, Validator,
 };
 pub use counters::{Counter, Counters};
 pub use limits::{Limit, Limits};

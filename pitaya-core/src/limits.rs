@@ -73,7 +73,8 @@ limits! {
     calls_waiting_bytes_max: usize = 256 << 10, "bytes", Pauses;
     /// Bodies of at least this size are compressed towards clients that can inflate.
     compression_bytes_min: usize = 256, "bytes", RepliesSent;
-    /// How long a client takes at most from dialling until the server has accepted its handshake.
+    /// How long a client takes at most from dialling until the server has accepted its handshake,
+    /// and again for what it does then, before anything else, in `on_connected`.
     connect_timeout: Duration = Duration::from_secs(5), "seconds", HandshakesExpired;
     /// Connections of one server, of all its acceptors together.
     connections_max: usize = 16_384, "connections", ConnectionsRefused;
@@ -118,6 +119,14 @@ limits! {
     /// Body of a packet that a client takes from its server, also after inflating: by default all
     /// that the wire carries, since a server is chosen by its client and a dictionary may be long.
     received_bytes_max: usize = BODY_BYTES_MAX, "bytes", ConnectionsFaulty;
+    /// How often in a row a client tries to connect again before it gives up; zero: not at all. A
+    /// connection that lasts for `reconnect_delay_max` ends the row.
+    reconnect_attempts_max: usize = 100, "attempts", ReconnectsGivenUp;
+    /// How long a client waits at most before it connects again.
+    reconnect_delay_max: Duration = Duration::from_secs(30), "seconds", Reconnects;
+    /// How long a client waits at least before it connects again. The first wait is at most twice
+    /// as long, and each one after it may be twice as long as the one before.
+    reconnect_delay_min: Duration = Duration::from_millis(500), "seconds", Reconnects;
     /// How long a client waits for a reply; a request may set its own.
     request_deadline: Duration = Duration::from_secs(5), "seconds", RequestsExpired;
     /// How long a session waits for its client to connect again; zero: not at all.

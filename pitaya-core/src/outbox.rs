@@ -21,6 +21,10 @@ pub struct Outbox {
     packets: VecDeque<usize>,
     /// How much of the first packet is written.
     front_written: usize,
+    /// How much of the rest is on its way, for all that is known here.
+    taken: usize,
+    /// Packets that are done with: also the number of the first in `packets`.
+    done: u64,
 }
 
 impl Outbox {
@@ -69,7 +73,27 @@ impl Outbox {
 
     /// Forgets everything, as when nobody is left to write to.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { done: self.appended(), ..Self::default() };
+    }
+
+    /// How many packets were ever appended: the number of the next one.
+    pub(crate) fn appended(&self) -> u64 {
+        self.done + self.packets.len() as u64
+    }
+
+    /// The next `bytes` are on their way, but count as written only once they are advanced over.
+    pub fn handle_taken(&mut self, bytes: usize) {
+        self.taken = bytes;
+    }
+
+    /// The number of the first packet that the peer surely has not got whole.
+    pub(crate) fn first_unsent(&self) -> u64 {
+        let mut sent = self.front_written + self.taken;
+        let whole = self.packets.iter().map_while(|packet| {
+            sent = sent.checked_sub(*packet)?;
+            Some(())
+        });
+        self.done + whole.count() as u64
     }
 
     /// Moves everything of `other` behind what waits here; of a packet that was partly written all
@@ -112,6 +136,7 @@ impl Buf for Outbox {
     fn advance(&mut self, count: usize) {
         assert!(count <= self.remaining(), "advanced past the end of the outbox");
         self.front_written += count;
+        self.taken = self.taken.saturating_sub(count);
         while let Some(&packet) = self.packets.front() {
             if self.front_written < packet {
                 return self.compact();
@@ -119,6 +144,7 @@ impl Buf for Outbox {
             self.front_written -= packet;
             self.start += packet;
             self.packets.pop_front();
+            self.done += 1;
         }
         self.release();
     }

@@ -29,6 +29,9 @@ pub trait Serve<M: Machine> {
         commands: &mut Vec<M::Command>,
     );
 
+    /// The stream failed, with more to say than the machine is told.
+    fn handle_failure(&mut self, _error: &io::Error) {}
+
     /// Goes on with what takes longer, and says what it decides.
     fn poll_commands(&mut self, now: Instant, cx: &mut Context<'_>, commands: &mut Vec<M::Command>);
 
@@ -154,8 +157,9 @@ where
             Some(End::Eof) => {
                 self.engine.machine.handle_end(turn.now, CloseReason::end(self.held.len()))
             }
-            Some(End::Failure(kind)) => {
-                self.engine.machine.handle_end(turn.now, CloseReason::Io(kind))
+            Some(End::Failure(error)) => {
+                self.engine.serve.handle_failure(&error);
+                self.engine.machine.handle_end(turn.now, CloseReason::Io(error.kind()));
             }
         }
         true
@@ -262,7 +266,7 @@ struct Socket<I> {
 /// How a stream ended.
 enum End {
     Eof,
-    Failure(io::ErrorKind),
+    Failure(io::Error),
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
@@ -282,12 +286,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
                     Ok(()) => self.transport.is_ended().then_some(End::Eof),
                     Err(error) => {
                         tracing::debug!(%error, "a connection broke the rules of its transport");
-                        Some(End::Failure(error.kind()))
+                        Some(End::Failure(error))
                     }
                 };
                 (input, end)
             }
-            Poll::Ready(Err(error)) => (&[][..], Some(End::Failure(error.kind()))),
+            Poll::Ready(Err(error)) => (&[][..], Some(End::Failure(error))),
         };
         self.ended = end.is_some();
         Poll::Ready((input, end))

@@ -10,7 +10,10 @@ mod timers;
 mod transport;
 mod wheel;
 
-pub use client::{Client, ConnectError, RawSubscription, Subscription};
+pub use client::{
+    Client, ClientBuilder, ClientState, ConnectError, RawSubscription, Scheme, States,
+    Subscription, Url, UrlError,
+};
 pub use drive::{Drive, Serve};
 pub use mailbox::{Mailbox, Sent};
 pub use runtime::{Listener, Native, Runtime, Timer};

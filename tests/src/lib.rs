@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub mod raw;
+pub mod raw_server;
 pub mod sim;
 
 /// What the documents show compiles.

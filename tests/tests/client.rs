@@ -15,9 +15,9 @@ use futures_lite::StreamExt as _;
 use futures_lite::future::zip;
 use pitaya_core::{
     App, ClientConfig, CloseReason, Codec, Counter, Error, Json, Limits, Payload, Protobuf,
-    Session, State,
+    RequestError, Session, State,
 };
-use pitaya_driver::{Client, ConnectError, Native, Server, ServerHandle};
+use pitaya_driver::{Client, ConnectError, Native, Server, ServerHandle, UrlError};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
@@ -35,9 +35,10 @@ async fn a_request_is_answered_with_a_value_or_an_error<R: Native + Unpin>() {
     let (_server, client) = connected::<R>(ClientConfig::default()).await;
     assert_eq!(client.request("hall.sum", &Sum { of: vec![1, 2, 3] }).await, Ok(6));
     let overflow: Result<i64, _> = client.request("hall.sum", &Sum { of: vec![i64::MAX, 1] }).await;
-    assert_eq!(overflow, Err(Error::new("SUM-1", "too large").with_metadata("at", "1")));
+    let too_large = Error::new("SUM-1", "too large").with_metadata("at", "1");
+    assert_eq!(overflow, Err(RequestError::Answered(too_large)));
     let unknown: Result<i64, _> = client.request("hall.none", &1).await;
-    assert_eq!(unknown.unwrap_err().code, "PIT-404");
+    assert_eq!(unknown.unwrap_err().error().code, "PIT-404");
     let wrong: Result<String, _> = client.request("hall.sum", &Sum { of: vec![] }).await;
     let text = wrong.unwrap_err().to_string();
     assert!(text.starts_with("PIT-000: the reply does not decode: "), "{text}");
@@ -60,10 +61,13 @@ async fn pushes_reach_all_who_subscribed<R: Native + Unpin>() {
         assert_eq!(typed.next().await, Some(tick));
         assert_eq!(raw.next().await, Some(Bytes::from(tick.to_string())));
     }
-    client.close();
+    client.close().await;
     assert_eq!((typed.next().await, raw.next().await), (None, None));
     assert_eq!(client.closed().await, CloseReason::Closed);
-    assert_eq!(client.notify("hall.tick", &3).unwrap_err().code, "PIT-499");
+    let RequestError::Unsent(error) = client.notify("hall.tick", &3).unwrap_err() else {
+        panic!("sent")
+    };
+    assert_eq!(error.code, "PIT-499");
 }
 
 async fn what_was_sent_before_a_close_arrives<R: Native + Unpin>() {
@@ -82,7 +86,8 @@ async fn a_reply_that_comes_too_late_is_dropped_and_counted<R: Native + Unpin>()
     let (_server, client) = connected_to::<R>(&gate, ClientConfig::default()).await;
     let hasty = client.within(Duration::from_millis(20));
     let waited: Result<(), _> = hasty.request("hall.wait", &()).await;
-    assert_eq!(waited.unwrap_err().to_string(), "PIT-504: request timeout");
+    let RequestError::Unknown(error) = waited.unwrap_err() else { panic!("known") };
+    assert_eq!(error.to_string(), "PIT-504: request timeout");
     gate.open();
     assert_eq!(client.request("hall.sum", &Sum { of: vec![7] }).await, Ok(7));
     assert_eq!(client.config().counters.count(Counter::RepliesLate), 1);
@@ -100,7 +105,8 @@ async fn one_request_too_many_is_refused_at_once<R: Native + Unpin>() {
     };
     let (waited, refused) = zip(client.request::<_, ()>("hall.wait", &()), refused).await;
     assert_eq!(waited, Ok(()));
-    assert_eq!(refused.unwrap_err().to_string(), "PIT-429: too many requests in flight");
+    let RequestError::Unsent(error) = refused.unwrap_err() else { panic!("sent") };
+    assert_eq!(error.to_string(), "PIT-429: too many requests in flight");
 }
 
 async fn a_kick_says_why_and_answers_who_waits<R: Native + Unpin>() {
@@ -109,13 +115,14 @@ async fn a_kick_says_why_and_answers_who_waits<R: Native + Unpin>() {
     let kick = async { server.kick("ada", "be nice") };
     let (waited, kicked) = zip(client.request::<_, ()>("hall.wait", &()), kick).await;
     assert_eq!(kicked, Ok(()));
-    let error = waited.unwrap_err();
+    let RequestError::Unknown(error) = waited.unwrap_err() else { panic!("known") };
     assert_eq!((&*error.code, &*error.metadata["reason"]), ("PIT-499", "kicked: be nice"));
     assert_eq!(client.closed().await, CloseReason::Kicked(Some("be nice".to_owned())));
 }
 
 async fn a_server_that_stops_closes_its_clients<R: Native + Unpin>() {
-    let (server, client) = connected::<R>(ClientConfig::default()).await;
+    let limits = Limits::default().reconnect_attempts_max(0);
+    let (server, client) = connected::<R>(ClientConfig { limits, ..ClientConfig::default() }).await;
     let ((), reason) = zip(server.shutdown(), client.closed()).await;
     assert_eq!(reason, CloseReason::PeerClosed);
 }
@@ -144,7 +151,7 @@ async fn protobuf_is_spoken_where_the_server_speaks_it<R: Native + Unpin>() {
     assert_eq!(doubled, Ok(Count { value: 42 }));
     let refused: Result<Count, _> =
         client.request("count.double", &Count { value: i64::MAX }).await;
-    assert_eq!(refused, Err(Error::new("COUNT-1", "too large")));
+    assert_eq!(refused, Err(RequestError::Answered(Error::new("COUNT-1", "too large"))));
     let json = connect_as::<R, Json>(&server, ClientConfig::default()).await;
     let text = format!("{} speaks protobuf, this client json", server.addresses()[0]);
     assert_eq!(json.unwrap_err().to_string(), text);
@@ -173,9 +180,12 @@ async fn where_no_server_is_the_error_says_so<R: Native + Unpin>() {
         let config = ClientConfig { limits, ..ClientConfig::default() };
         async move { Client::<R, Json>::connect_with(&address, config).await.unwrap_err() }
     };
-    for address in ["", "nowhere", "a:b", ":1", "ws://127.0.0.1:1", "127.0.0.1:65536"] {
-        let error = connect(address.to_owned(), Limits::default()).await;
-        assert_eq!(error, ConnectError::Address(address.to_owned()));
+    for (address, why) in
+        [("", UrlError::HostMissing), ("nowhere", UrlError::PortMissing), ("a:b", UrlError::Port)]
+    {
+        let address = address.to_owned();
+        let error = connect(address.clone(), Limits::default()).await;
+        assert_eq!(error, ConnectError::Address { address, why });
     }
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pitaya_core::{
-    App, ClientConfig, CloseReason, Codec, Counter, Error, Json, Limits, Payload, Session, State,
+    App, ClientConfig, CloseReason, Codec, Counter, Error, Json, Limits, Payload, RequestError,
+    Session, State,
 };
 use pitaya_driver::{Client, Native, Server, ServerHandle, StartError};
 use pitaya_proto::error::{INTERNAL, UNKNOWN};
@@ -50,7 +51,7 @@ async fn a_handler_that_panics_costs_one_error<R: Native>() {
     let client = connect::<R>(&server.addresses()[0].to_string()).await;
     let panicked: Result<(), _> = client.request("math.panic", &()).await;
     let error = Error::new(UNKNOWN, "rpc call internal error - math.panic");
-    assert_eq!(panicked, Err(error));
+    assert_eq!(panicked, Err(RequestError::Answered(error)));
     assert_eq!(client.request("math.double", &4).await, Ok(8));
     assert_eq!(server.counters().count(Counter::CallsPanicked), 1);
     server.shutdown().await;
@@ -60,7 +61,8 @@ async fn a_route_of_another_kind_is_answered_without_a_cluster<R: Native>() {
     let server = start(Server::<R>::new("gate", app()).tcp(ANY)).await;
     let client = connect::<R>(&server.addresses()[0].to_string()).await;
     let nobody: Result<(), _> = client.request("room.hall.join", &()).await;
-    assert_eq!(nobody, Err(Error::new(INTERNAL, "no servers available of this type")));
+    let error = Error::new(INTERNAL, "no servers available of this type");
+    assert_eq!(nobody, Err(RequestError::Answered(error)));
     server.shutdown().await;
 }
 
@@ -68,7 +70,8 @@ async fn too_much_session_data_is_refused_and_counted<R: Native>() {
     let server = start(Server::<R>::new("gate", app()).tcp(ANY)).await;
     let client = connect::<R>(&server.addresses()[0].to_string()).await;
     assert_eq!(client.request("hall.keep", &"x".repeat(100)).await, Ok(100));
-    let refused: Result<usize, Error> = client.request("hall.keep", &"x".repeat(17_000)).await;
+    let refused: Result<usize, RequestError> =
+        client.request("hall.keep", &"x".repeat(17_000)).await;
     assert!(refused.is_err());
     assert_eq!(client.request("hall.keep", &"").await, Ok(0));
     assert_eq!(server.counters().count(Counter::SessionDataRefused), 1);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use arbitrary::Arbitrary;
 use pitaya_core::{
     ClientCommand, ClientConfig, ClientConn, ClientEvent, ClientRequest, CloseReason, Instant,
-    Limits, Machine,
+    Limits, Machine, RequestError,
 };
 use pitaya_proto::message::Message;
 use pitaya_proto::packet::{HEADER_BYTES, Packet, PacketKind};
@@ -112,6 +112,9 @@ pub(crate) struct Told {
     /// Requests that arrived at the server: ids and numbers.
     unanswered: BTreeMap<u64, u32>,
     ids: BTreeSet<u64>,
+    /// Requests that the server read, and those that it was said never to read.
+    arrived: BTreeSet<u32>,
+    unsent: BTreeSet<u32>,
     pushes: u32,
     last_push: u32,
     packets: usize,
@@ -132,6 +135,8 @@ impl Told {
             waiting: BTreeMap::new(),
             unanswered: BTreeMap::new(),
             ids: BTreeSet::new(),
+            arrived: BTreeSet::new(),
+            unsent: BTreeSet::new(),
             pushes: 0,
             last_push: 0,
             packets: 0,
@@ -186,6 +191,8 @@ impl Told {
                 Message::Request { id, body, .. } => {
                     assert!(id != 0 && self.ids.insert(id), "the id {id} again");
                     let number = number(&plain(body)).expect("it is ours");
+                    assert!(!self.unsent.contains(&number), "{number} was sent after all");
+                    self.arrived.insert(number);
                     self.unanswered.insert(id, number);
                 }
                 Message::Notify { .. } => {}
@@ -236,8 +243,14 @@ impl Judge<ClientConn<u32>> for Told {
                 match result {
                     Ok(body) if self.trusts => assert_eq!(number(body), Some(waiter)),
                     Ok(_) => assert!(self.opened && !self.closed),
-                    Err(error) if error.code == "PIT-504" => assert!(deadline <= now, "too early"),
-                    Err(_) => {}
+                    Err(RequestError::Unsent(_)) => {
+                        assert!(!self.arrived.contains(&waiter), "{waiter} was sent");
+                        self.unsent.insert(waiter);
+                    }
+                    Err(RequestError::Unknown(error)) if error.code == "PIT-504" => {
+                        assert!(deadline <= now, "too early");
+                    }
+                    Err(RequestError::Answered(_) | RequestError::Unknown(_)) => {}
                 }
             }
         }

@@ -22,32 +22,36 @@ use crate::calls::{Calls, RequestId, TooMany};
 use crate::conn::CloseReason;
 use crate::conn::heartbeat::Heartbeat;
 use crate::conn::line::Line;
-use crate::conn::phase::{Phase, Side, Step, step};
+use crate::conn::phase::{Side, Step, step};
 use crate::{Counter, Instant, Machine, Next, Outbox, earlier};
 
 pub use config::ClientConfig;
-pub use event::{ClientCommand, ClientEvent, ClientRequest};
+pub use event::{ClientCommand, ClientEvent, ClientRequest, RequestError};
 
 /// The client's end of a connection. `W` is whoever waits for a reply; every waiter comes back
 /// exactly once in a [`ClientEvent::Reply`], the last of them before [`ClientEvent::Closed`].
 ///
-/// The handshake waits in the outbox from the start. Commands may be given before the server has
-/// accepted it: their bytes are kept and go out right behind the acknowledgement, also those of a
-/// request whose deadline has passed by then.
+/// The handshake waits in the outbox from the start. Requests and notifies that come before the
+/// server has accepted it are not sent.
 #[derive(Debug)]
 pub struct ClientConn<W> {
     config: Arc<ClientConfig>,
     line: Line,
-    /// What was commanded before the server accepted the handshake.
-    early: Outbox,
-    calls: Calls<W>,
+    calls: Calls<Asked<W>>,
     /// Waiters who get no reply from the server, and do not know it yet.
-    failed: VecDeque<(W, Error)>,
+    failed: VecDeque<(W, RequestError)>,
     server: Option<Arc<HandshakeResponse>>,
     /// The beginning is not told yet.
     opens: bool,
     /// How much of an unfinished packet was there when it was looked at last.
     unfinished_bytes: usize,
+}
+
+/// Who waits for the reply to the request in which packet.
+#[derive(Debug)]
+struct Asked<W> {
+    packet: u64,
+    waiter: W,
 }
 
 /// A message for the owner; its body may still be compressed.
@@ -65,7 +69,6 @@ impl<W> ClientConn<W> {
     pub fn new(config: Arc<ClientConfig>, now: Instant) -> Self {
         let mut conn = Self {
             line: Line::new(now, now + config.limits.connect_timeout),
-            early: Outbox::default(),
             calls: Calls::new(config.limits.in_flight_max),
             failed: VecDeque::new(),
             server: None,
@@ -112,7 +115,6 @@ impl<W> ClientConn<W> {
         let period = asked.map(|period| period.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX));
         self.line.open(period.map(|period| Heartbeat::new(period, now)));
         self.line.write_empty(now, PacketKind::HandshakeAck);
-        self.line.write_all(now, std::mem::take(&mut self.early));
         (self.server, self.opens) = (Some(Arc::new(server)), true);
         Ok(())
     }
@@ -125,7 +127,8 @@ impl<W> ClientConn<W> {
                 if waiter.is_none() {
                     self.config.counters.add(Counter::RepliesLate);
                 }
-                Ok(waiter.map(|waiter| (Target::Waiter { waiter, error }, body)))
+                let target = |asked: Asked<W>| Target::Waiter { waiter: asked.waiter, error };
+                Ok(waiter.map(|asked| (target(asked), body)))
             }
             Message::Notify { .. } | Message::Request { .. } => Err(CloseReason::UnexpectedMessage),
         }
@@ -150,13 +153,15 @@ impl<W> ClientConn<W> {
         match (target, body.inflate(scratch, self.config.limits.received_bytes_max)) {
             (Target::Route(route), Ok(body)) => Some(ClientEvent::Push { route, body }),
             (Target::Waiter { waiter, error }, Ok(body)) => {
-                let result = if error { Err(self.decode_error(body)) } else { Ok(body) };
+                let answer = |body| RequestError::Answered(self.decode_error(body));
+                let result = if error { Err(answer(body)) } else { Ok(body) };
                 Some(ClientEvent::Reply { waiter, result })
             }
             (target, Err(error)) => {
                 let reason = CloseReason::BadInflate(error);
                 if let Target::Waiter { waiter, .. } = target {
-                    self.failed.push_back((waiter, reason.no_reply()));
+                    let unread = RequestError::Answered(reason.no_reply());
+                    self.failed.push_back((waiter, unread));
                 }
                 self.lose(reason);
                 self.poll_event()
@@ -182,13 +187,11 @@ impl<W> ClientConn<W> {
 
     fn request(&mut self, now: Instant, request: ClientRequest<W>, scratch: &mut Scratch) {
         let ClientRequest { route, body, deadline, waiter } = request;
-        if let Some(reason) = &self.line.closed {
-            return self.failed.push_back((waiter, reason.no_reply()));
-        }
-        let id = match self.calls.start(deadline, waiter) {
+        let packet = self.line.outbox.appended();
+        let id = match self.calls.start(deadline, Asked { packet, waiter }) {
             Ok(id) => id,
-            Err(TooMany(waiter)) => {
-                return self.refuse(waiter, Error::new(error::TOO_MANY_REQUESTS, TOO_MANY));
+            Err(TooMany(asked)) => {
+                return self.refuse(asked.waiter, Error::new(error::TOO_MANY_REQUESTS, TOO_MANY));
             }
         };
         let sent = self.send(now, &route, &body, scratch, |route, body| {
@@ -196,15 +199,15 @@ impl<W> ClientConn<W> {
             Message::Request { id, route, body }
         });
         if let Err(error) = sent
-            && let Some(waiter) = self.calls.finish(id)
+            && let Some(asked) = self.calls.finish(id)
         {
-            self.refuse(waiter, error);
+            self.refuse(asked.waiter, error);
         }
     }
 
     fn refuse(&mut self, waiter: W, error: Error) {
         self.config.counters.add(Counter::RequestsRefused);
-        self.failed.push_back((waiter, error));
+        self.failed.push_back((waiter, RequestError::Unsent(error)));
     }
 
     fn notify(&mut self, now: Instant, route: &str, body: &[u8], scratch: &mut Scratch) {
@@ -220,23 +223,18 @@ impl<W> ClientConn<W> {
         &mut self, now: Instant, route: &'m str, body: &'m [u8], scratch: &'m mut Scratch,
         message: impl FnOnce(Route<'m>, Body<'m>) -> Message<'m>,
     ) -> Result<(), Error> {
-        let waiting =
-            if self.line.phase == Phase::Working { &self.line.outbox } else { &self.early };
-        if !waiting.has_room(body.len(), &self.config.limits) {
+        let server = match (&self.server, &self.line.closed) {
+            (Some(server), None) => server,
+            (_, Some(reason)) => return Err(reason.no_reply()),
+            (None, None) => return Err(error::PIPE_BROKEN.into()),
+        };
+        if !self.line.outbox.has_room(body.len(), &self.config.limits) {
             return Err(Error::new(error::TOO_MANY_REQUESTS, OUTBOX_FULL));
         }
-        let server = self.server.as_ref();
-        let code = server.and_then(|server| server.dictionary.code(route));
+        let code = server.dictionary.code(route);
         let route = code.map_or(Route::Name(route.as_bytes()), Route::Code);
         let message = message(route, self.line.body(body, scratch));
-        let sent = match self.line.phase {
-            Phase::AwaitHandshake => self.early.append(|out| message.encode_packet(out)),
-            Phase::AwaitAck | Phase::Working => {
-                self.line.write(now, |out| message.encode_packet(out))
-            }
-            Phase::Closed => Ok(()),
-        };
-        sent.map_err(|error| match error {
+        self.line.write(now, |out| message.encode_packet(out)).map_err(|error| match error {
             EncodeError::RouteTooLong { .. } | EncodeError::ResponseToNothing => {
                 Error::bad_request(error.to_string())
             }
@@ -244,21 +242,24 @@ impl<W> ClientConn<W> {
         })
     }
 
-    /// Ends the connection while the server may still read.
-    fn close(&mut self, reason: CloseReason) {
+    /// Ends the connection when nobody is left to write to, or nobody who understands.
+    fn lose(&mut self, reason: CloseReason) {
+        self.end(reason, self.line.outbox.first_unsent());
+        self.line.outbox.clear();
+    }
+
+    /// Tells all who wait that no reply comes. Packets from `first_unsent` on will not be sent.
+    fn end(&mut self, reason: CloseReason, first_unsent: u64) {
         if self.line.closed.is_some() {
             return;
         }
         let error = reason.no_reply();
-        self.failed.extend(self.calls.fail_all().map(|waiter| (waiter, error.clone())));
-        self.early.clear();
+        self.failed.extend(self.calls.fail_all().map(|Asked { packet, waiter }| {
+            let fate =
+                if packet < first_unsent { RequestError::Unknown } else { RequestError::Unsent };
+            (waiter, fate(error.clone()))
+        }));
         self.line.close(reason, &self.config.counters);
-    }
-
-    /// Ends the connection when nobody is left to write to, or nobody who understands.
-    fn lose(&mut self, reason: CloseReason) {
-        self.close(reason);
-        self.line.outbox.clear();
     }
 }
 
@@ -302,7 +303,8 @@ impl<W> Machine for ClientConn<W> {
 
     fn handle_command(&mut self, now: Instant, command: ClientCommand<W>, scratch: &mut Scratch) {
         match command {
-            ClientCommand::Close(reason) => self.close(reason),
+            // What waits is still sent, while the server may read.
+            ClientCommand::Close(reason) => self.end(reason, u64::MAX),
             ClientCommand::Notify { route, body } => self.notify(now, &route, &body, scratch),
             ClientCommand::Request(request) => self.request(now, request, scratch),
         }
@@ -317,9 +319,10 @@ impl<W> Machine for ClientConn<W> {
     }
 
     fn handle_timeout(&mut self, now: Instant, _scratch: &mut Scratch) {
-        while let Some(waiter) = self.calls.expire(now) {
+        while let Some(asked) = self.calls.expire(now) {
             self.config.counters.add(Counter::RequestsExpired);
-            self.failed.push_back((waiter, error::CLIENT_REQUEST_TIMEOUT.into()));
+            let timeout = RequestError::Unknown(error::CLIENT_REQUEST_TIMEOUT.into());
+            self.failed.push_back((asked.waiter, timeout));
         }
         if let Some(reason) = self.line.handle_timeout(now, &self.config.limits) {
             self.lose(reason);

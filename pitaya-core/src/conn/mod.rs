@@ -8,7 +8,9 @@ mod phase;
 mod reason;
 mod server;
 
-pub use client::{ClientCommand, ClientConfig, ClientConn, ClientEvent, ClientRequest};
+pub use client::{
+    ClientCommand, ClientConfig, ClientConn, ClientEvent, ClientRequest, RequestError,
+};
 pub use config::{ConnConfig, Validator};
 pub use reason::{CloseReason, Fault};
 pub use server::{ClientCall, ConnEvent, ServerConn};

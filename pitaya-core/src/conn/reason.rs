@@ -78,6 +78,8 @@ reasons! {
     ["a packet did not finish in time"] Network(PacketsUnfinished) => PacketTimeout;
     /// The peer closed the stream between packets.
     ["closed by the peer"] Network => PeerClosed;
+    /// What a client does first on every connection was answered with an error.
+    ["refused by the server: {0}"] Caller => LoginRefused(Box<Error>);
     /// A newer login of the same user took its place.
     ["replaced by a newer login"] Caller => Replaced;
     /// The server stops.

@@ -1,46 +1,54 @@
-//! What the handles of a client and the task of its connection share.
+//! One connection of a client: what its handles and the task that drives it share.
 
-use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use futures_channel::oneshot;
 use pitaya_core::{
-    ClientCommand, ClientConfig, ClientConn, ClientEvent, CloseReason, Error, Instant,
+    ClientCommand, ClientConfig, ClientConn, ClientEvent, ClientRequest, CloseReason, Counter,
+    Error, Instant, RequestError,
 };
+use pitaya_proto::error;
 use pitaya_proto::handshake::HandshakeResponse;
 
 use crate::client::pushes::Pushes;
+use crate::client::watch::Watch;
 use crate::drive::Serve;
 use crate::mailbox::{Mailbox, Sent};
 
 /// Whoever waits for a reply.
-pub(crate) type Waiter = oneshot::Sender<Result<Bytes, Error>>;
+pub(crate) type Waiter = oneshot::Sender<Result<Bytes, RequestError>>;
 
 /// Whoever waits for the server to accept the handshake.
-pub(super) type Opening = oneshot::Sender<Result<Arc<HandshakeResponse>, CloseReason>>;
+pub(super) type Opening = oneshot::Sender<Result<(), CloseReason>>;
 
 /// The handles' side. When it is dropped, the connection closes.
 pub(super) struct Line {
+    config: Arc<ClientConfig>,
     mailbox: Arc<Mailbox<ClientCommand<Waiter>>>,
-    pushes: Arc<Pushes>,
-    end: Arc<End>,
+    end: Arc<Watch<Ending>>,
+    server: Arc<OnceLock<Arc<HandshakeResponse>>>,
 }
 
 impl Line {
     /// Both sides of a connection with these settings.
-    pub(super) fn new(config: &ClientConfig, opening: Opening) -> (Self, Serving) {
+    pub(super) fn new(
+        config: &Arc<ClientConfig>, pushes: Arc<Pushes>, opening: Opening,
+    ) -> (Self, Serving) {
         let limits = &config.limits;
         let line = Self {
+            config: Arc::clone(config),
             mailbox: Arc::new(Mailbox::new(limits.outbound_packets_max, limits.outbound_bytes_max)),
-            pushes: Pushes::new(config),
             end: Arc::default(),
+            server: Arc::default(),
         };
         let serving = Serving {
             mailbox: Arc::clone(&line.mailbox),
-            pushes: Arc::clone(&line.pushes),
+            pushes,
             end: Arc::clone(&line.end),
+            server: Arc::clone(&line.server),
             opening: Some(opening),
         };
         (line, serving)
@@ -50,12 +58,21 @@ impl Line {
         Arc::clone(&self.mailbox)
     }
 
-    pub(super) fn pushes(&self) -> Arc<Pushes> {
-        Arc::clone(&self.pushes)
+    pub(super) async fn request(
+        &self, route: &str, body: Bytes, deadline: Instant,
+    ) -> Result<Bytes, RequestError> {
+        let (waiter, reply) = oneshot::channel();
+        let bytes = body.len();
+        let request = ClientRequest { route: route.into(), body, deadline, waiter };
+        self.send(ClientCommand::Request(request), bytes, Counter::RequestsRefused)?;
+        // A task that was dropped may have sent it.
+        reply.await.unwrap_or_else(|_| Err(RequestError::Unknown(self.no_reply())))
     }
 
-    pub(super) fn send(&self, command: ClientCommand<Waiter>, bytes: usize) -> Sent {
-        self.mailbox.send(command, bytes)
+    pub(super) fn notify(&self, route: &str, body: Bytes) -> Result<(), RequestError> {
+        let bytes = body.len();
+        let notify = ClientCommand::Notify { route: route.into(), body };
+        self.send(notify, bytes, Counter::NotifiesDropped)
     }
 
     pub(super) fn close(&self) {
@@ -63,13 +80,52 @@ impl Line {
         let _ = self.mailbox.send_last(ClientCommand::Close(CloseReason::Closed));
     }
 
+    /// Why the connection ended, once it has.
     pub(super) async fn closed(&self) -> CloseReason {
-        poll_fn(|cx| self.end.poll(cx)).await
+        self.end.wait(|ending| ending.reason.clone()).await
     }
 
-    /// The error of what is asked when nobody answers any more.
-    pub(super) fn no_reply(&self) -> Error {
-        self.end.lock().reason.clone().unwrap_or(CloseReason::Closed).no_reply()
+    /// Nothing of it is left, not even bytes to be sent.
+    pub(super) async fn finished(&self) {
+        self.end.wait(|ending| ending.finished.then_some(())).await;
+    }
+
+    /// Why it has ended, if it has.
+    pub(super) fn reason(&self) -> Option<CloseReason> {
+        self.end.lock().reason.clone()
+    }
+
+    /// What its socket or its layers failed with, if they did.
+    pub(super) fn failure(&self) -> Option<String> {
+        self.end.lock().failure.clone()
+    }
+
+    /// Whether something can be sent.
+    pub(super) fn is_open(&self) -> bool {
+        self.mailbox.is_open()
+    }
+
+    /// What the server said in its handshake.
+    pub(super) fn server(&self) -> &Arc<HandshakeResponse> {
+        self.server.get().expect("the handshake is done before the connection is handed out")
+    }
+
+    fn send(
+        &self, command: ClientCommand<Waiter>, bytes: usize, refused: Counter,
+    ) -> Result<(), RequestError> {
+        match self.mailbox.send(command, bytes) {
+            Sent::Taken => Ok(()),
+            Sent::Full => {
+                self.config.counters.add(refused);
+                let full = Error::new(error::TOO_MANY_REQUESTS, "too much waits to be sent");
+                Err(RequestError::Unsent(full))
+            }
+            Sent::Closed => Err(RequestError::Unsent(self.no_reply())),
+        }
+    }
+
+    fn no_reply(&self) -> Error {
+        self.reason().unwrap_or(CloseReason::Closed).no_reply()
     }
 }
 
@@ -83,7 +139,8 @@ impl Drop for Line {
 pub(super) struct Serving {
     mailbox: Arc<Mailbox<ClientCommand<Waiter>>>,
     pushes: Arc<Pushes>,
-    end: Arc<End>,
+    end: Arc<Watch<Ending>>,
+    server: Arc<OnceLock<Arc<HandshakeResponse>>>,
     opening: Option<Opening>,
 }
 
@@ -95,14 +152,21 @@ impl Serve<ClientConn<Waiter>> for Serving {
         _commands: &mut Vec<ClientCommand<Waiter>>,
     ) {
         match event {
-            ClientEvent::Closed(reason) => self.finish(reason),
-            ClientEvent::Opened(server) => self.open(Ok(server)),
+            ClientEvent::Closed(reason) => self.close(reason),
+            ClientEvent::Opened(server) => {
+                self.server.get_or_init(|| server);
+                self.open(Ok(()));
+            }
             ClientEvent::Push { route, body } => self.pushes.deliver(&route, body),
             ClientEvent::Reply { waiter, result } => {
                 // Whoever asked may have gone away.
                 let _ = waiter.send(result.map(Bytes::copy_from_slice));
             }
         }
+    }
+
+    fn handle_failure(&mut self, error: &io::Error) {
+        self.end.lock().failure = Some(error.to_string());
     }
 
     fn poll_commands(
@@ -116,65 +180,55 @@ impl Serve<ClientConn<Waiter>> for Serving {
 }
 
 impl Serving {
-    fn open(&mut self, outcome: Result<Arc<HandshakeResponse>, CloseReason>) {
+    fn open(&mut self, outcome: Result<(), CloseReason>) {
         if let Some(opening) = self.opening.take() {
             // Whoever connects may have given up; then the connection is being closed.
             let _ = opening.send(outcome);
         }
     }
 
-    fn finish(&mut self, reason: CloseReason) {
+    fn close(&mut self, reason: CloseReason) {
         self.mailbox.close();
-        self.end.set(reason.clone());
-        self.pushes.end();
+        // The first reason counts.
+        self.end.change(|ending| {
+            ending.reason.get_or_insert_with(|| reason.clone());
+        });
         self.open(Err(reason));
+    }
+
+    /// What came too late to be read was never sent.
+    fn refuse_unread(&self) {
+        let mut unread = Vec::new();
+        let cx = Context::from_waker(Waker::noop());
+        // Nobody cuts a client off; what matters is who waits in there.
+        let _ = self.mailbox.poll(&cx, &mut unread);
+        let reason = self.end.lock().reason.clone().unwrap_or(CloseReason::Closed);
+        for command in unread {
+            match command {
+                ClientCommand::Request(request) => {
+                    // Whoever asked may have gone away.
+                    let _ = request.waiter.send(Err(RequestError::Unsent(reason.no_reply())));
+                }
+                ClientCommand::Close(_) | ClientCommand::Notify { .. } => {}
+            }
+        }
     }
 }
 
 impl Drop for Serving {
-    /// Whoever waits must not wait for ever, also when a runtime drops its tasks or a command came
-    /// too late.
+    /// Whoever waits must not wait for ever, also when a runtime drops its tasks.
     fn drop(&mut self) {
-        self.finish(CloseReason::Closed);
-        let mut unread = Vec::new();
-        // Nobody cuts a client off; what matters is that the waiters in there are dropped.
-        let _ = self.mailbox.poll(&Context::from_waker(Waker::noop()), &mut unread);
+        self.close(CloseReason::Closed);
+        self.refuse_unread();
+        self.end.change(|ending| ending.finished = true);
     }
 }
 
-/// Why the connection ended, once it has.
-#[derive(Default)]
-struct End(Mutex<Ending>);
-
+/// How the connection ended, once it has.
 #[derive(Default)]
 struct Ending {
     reason: Option<CloseReason>,
-    waiting: Vec<Waker>,
-}
-
-impl End {
-    /// The first reason counts.
-    fn set(&self, reason: CloseReason) {
-        let waiting = {
-            let mut ending = self.lock();
-            ending.reason.get_or_insert(reason);
-            std::mem::take(&mut ending.waiting)
-        };
-        waiting.into_iter().for_each(Waker::wake);
-    }
-
-    fn poll(&self, cx: &Context<'_>) -> Poll<CloseReason> {
-        let mut ending = self.lock();
-        if let Some(reason) = &ending.reason {
-            return Poll::Ready(reason.clone());
-        }
-        if !ending.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            ending.waiting.push(cx.waker().clone());
-        }
-        Poll::Pending
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Ending> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    failure: Option<String>,
+    /// The task has ended.
+    finished: bool,
 }

@@ -1,38 +1,55 @@
-//! A client: requests, notifies and pushes over one connection, as futures.
+//! A client: requests, notifies and pushes, over one connection after another, as futures.
 
+mod backoff;
+mod builder;
 mod connect;
+mod keeper;
 mod line;
 mod pushes;
+mod status;
+mod url;
+mod watch;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_channel::oneshot;
 use pitaya_core::{
-    ClientCommand, ClientConfig, ClientRequest, CloseReason, Codec, Counter, Decode, Encode, Error,
-    Json,
+    ClientConfig, CloseReason, Codec, Counter, Decode, Encode, Error, Instant, Json, RequestError,
 };
 use pitaya_proto::error;
 use pitaya_proto::handshake::HandshakeResponse;
 use pitaya_proto::message::ROUTE_BYTES_MAX;
 use pitaya_proto::packet::BODY_BYTES_MAX;
 
-use crate::mailbox::Sent;
 use crate::runtime::{Native, Runtime};
+use crate::timers::{Sleep, Timers, before};
 
+pub use builder::ClientBuilder;
 pub use connect::ConnectError;
 use line::Line;
+use pushes::Pushes;
 pub use pushes::{RawSubscription, Subscription};
+pub use status::{ClientState, States};
+use status::{Status, Way};
+pub use url::{Scheme, Url, UrlError};
 
-/// A connection to a server. It is a handle: clones share the connection, and the last one that is
+/// A client of a server. It is a handle: clones share the connection, and the last one that is
 /// dropped closes it.
 ///
+/// A connection that is lost is replaced, after waits that grow from `reconnect_delay_min` to
+/// `reconnect_delay_max`, until `reconnect_attempts_max` attempts in a row have failed. It is not
+/// replaced when the server kicks the client or refuses its handshake, nor when the client closes
+/// it. Subscriptions stay; what the server knew of the session is told it again in
+/// [`on_connected`](ClientBuilder::on_connected).
+///
 /// `C` is how values are written; the server has to speak the same. Requests are answered in any
-/// order; what one task sends before it waits is sent in order.
+/// order; what one task sends before it waits is sent in order, unless the connection is lost in
+/// between.
 pub struct Client<R, C = Json> {
     shared: Arc<Shared<R>>,
+    over: Over,
     /// How long requests of this handle wait.
     deadline: Duration,
     codec: PhantomData<fn() -> C>,
@@ -41,18 +58,36 @@ pub struct Client<R, C = Json> {
 struct Shared<R> {
     runtime: R,
     config: Arc<ClientConfig>,
-    line: Line,
-    server: Arc<HandshakeResponse>,
+    status: Arc<Status>,
+    pushes: Arc<Pushes>,
+    timers: Arc<Timers>,
+}
+
+/// Which connections a handle speaks over.
+#[derive(Clone)]
+enum Over {
+    /// Whichever there is.
+    Any,
+    /// That one, which others may not use yet.
+    This(Arc<Line>),
 }
 
 impl<R: Native + Unpin> Client<R, Json> {
-    /// Connects to a server that speaks JSON, such as `127.0.0.1:3250`, with the default settings.
+    /// Connects to a server that speaks JSON, such as `wss://play.example.com` or `127.0.0.1:3250`,
+    /// with the default settings.
     ///
     /// # Errors
     ///
     /// See [`ConnectError`].
     pub async fn connect(address: &str) -> Result<Self, ConnectError> {
         Self::connect_with(address, ClientConfig::default()).await
+    }
+}
+
+impl<R: Runtime> Client<R, Json> {
+    /// A client of the server at `address`, to be described further and then connected.
+    pub fn builder(address: impl Into<String>) -> ClientBuilder<R, Json> {
+        ClientBuilder::new(address.into())
     }
 }
 
@@ -63,8 +98,7 @@ impl<R: Native + Unpin, C: Codec> Client<R, C> {
     ///
     /// See [`ConnectError`].
     pub async fn connect_with(address: &str, config: ClientConfig) -> Result<Self, ConnectError> {
-        let runtime = R::current().map_err(|error| ConnectError::io(address, &error))?;
-        Self::connect_on(runtime, address, config).await
+        ClientBuilder::new(address.to_owned()).config(config).connect().await
     }
 }
 
@@ -80,20 +114,12 @@ impl<R: Runtime + Unpin, C: Codec> Client<R, C> {
     pub async fn connect_on(
         runtime: R, address: &str, config: ClientConfig,
     ) -> Result<Self, ConnectError> {
-        let config = Arc::new(config);
-        let (line, server) = connect::connect(&runtime, address, &config).await?;
-        if server.serializer != C::NAME {
-            let (server, client) = (server.serializer.clone(), C::NAME);
-            return Err(ConnectError::Serializer { address: address.to_owned(), client, server });
-        }
-        let deadline = config.limits.request_deadline;
-        let shared = Arc::new(Shared { runtime, config, line, server });
-        Ok(Self { shared, deadline, codec: PhantomData })
+        ClientBuilder::new(address.to_owned()).config(config).connect_on(runtime).await
     }
 }
 
 impl<R: Runtime, C: Codec> Client<R, C> {
-    /// The same connection, with another deadline for requests than `request_deadline`.
+    /// The same client, with another deadline for requests than `request_deadline`.
     #[must_use]
     pub fn within(&self, deadline: Duration) -> Self {
         Self { deadline, ..self.clone() }
@@ -101,18 +127,24 @@ impl<R: Runtime, C: Codec> Client<R, C> {
 
     /// Asks the server, and waits for its reply.
     ///
+    /// While there is no connection the request waits for the next one, within its deadline. So
+    /// does one whose connection was lost before all of it was written. What was written is never
+    /// sent again.
+    ///
     /// # Errors
     ///
-    /// The server's error; or of our own PIT-504 when no reply came in time, PIT-499 when the
-    /// connection ended first, PIT-429 when too much is in flight, and PIT-000 when the reply does
-    /// not decode. Whether the server ran the handler is known only from its own errors.
-    pub async fn request<T, U>(&self, route: &str, argument: &T) -> Result<U, Error>
+    /// The error tells what became of the request: see [`RequestError`]. A reply that does not
+    /// decode is an answer with PIT-000.
+    pub async fn request<T, U>(&self, route: &str, argument: &T) -> Result<U, RequestError>
     where
         C: Encode<T> + Decode<U>,
     {
-        let reply = self.request_raw(route, C::encode(argument)?.into()).await?;
-        C::decode(&reply)
-            .map_err(|error| Error::unknown(format!("the reply does not decode: {}", error.msg)))
+        let argument = C::encode(argument).map_err(RequestError::Unsent)?;
+        let reply = self.request_raw(route, argument.into()).await?;
+        C::decode(&reply).map_err(|error| {
+            let text = format!("the reply does not decode: {}", error.msg);
+            RequestError::Answered(Error::unknown(text))
+        })
     }
 
     /// Like [`request`](Self::request), with bytes as they are.
@@ -120,14 +152,17 @@ impl<R: Runtime, C: Codec> Client<R, C> {
     /// # Errors
     ///
     /// As above.
-    pub async fn request_raw(&self, route: &str, body: Bytes) -> Result<Bytes, Error> {
-        let (waiter, reply) = oneshot::channel();
-        let bytes = body.len();
+    pub async fn request_raw(&self, route: &str, body: Bytes) -> Result<Bytes, RequestError> {
         let deadline = self.shared.runtime.now() + self.deadline;
-        let request = ClientRequest { route: route.into(), body, deadline, waiter };
-        let sent = self.send(ClientCommand::Request(request), bytes);
-        sent.inspect_err(|_| self.shared.config.counters.add(Counter::RequestsRefused))?;
-        reply.await.unwrap_or_else(|_| Err(self.shared.line.no_reply()))
+        loop {
+            let line = self.line(deadline).await?;
+            let outcome = line.request(route, body.clone(), deadline).await;
+            match (&self.over, &outcome) {
+                (Over::Any, Err(RequestError::Unsent(error)))
+                    if error.code == error::CLIENT_CLOSED_REQUEST => {}
+                (Over::Any | Over::This(_), _) => return outcome,
+            }
+        }
     }
 
     /// Tells the server something that has no reply. It is on its way, but nothing says whether it
@@ -135,13 +170,15 @@ impl<R: Runtime, C: Codec> Client<R, C> {
     ///
     /// # Errors
     ///
-    /// What the wire cannot carry; PIT-429 when too much waits to be sent; PIT-499 when the
-    /// connection is closed.
-    pub fn notify<T>(&self, route: &str, argument: &T) -> Result<(), Error>
+    /// Always [`RequestError::Unsent`]: with what the wire cannot carry; PIT-429 when too much
+    /// waits to be sent; PIT-499 when there is no connection, as a notify does not wait for the
+    /// next one.
+    pub fn notify<T>(&self, route: &str, argument: &T) -> Result<(), RequestError>
     where
         C: Encode<T>,
     {
-        self.notify_raw(route, C::encode(argument)?.into())
+        let argument = C::encode(argument).map_err(RequestError::Unsent)?;
+        self.notify_raw(route, argument.into())
     }
 
     /// Like [`notify`](Self::notify), with bytes as they are.
@@ -149,20 +186,23 @@ impl<R: Runtime, C: Codec> Client<R, C> {
     /// # Errors
     ///
     /// As above.
-    pub fn notify_raw(&self, route: &str, body: Bytes) -> Result<(), Error> {
-        let bytes = body.len();
+    pub fn notify_raw(&self, route: &str, body: Bytes) -> Result<(), RequestError> {
         if route.len() > ROUTE_BYTES_MAX {
-            return Err(Error::bad_request("the route is too long"));
+            return Err(RequestError::Unsent(Error::bad_request("the route is too long")));
         }
-        if bytes + MESSAGE_HEAD_BYTES_MAX > BODY_BYTES_MAX {
-            return Err(error::BODY_TOO_LARGE.into());
+        if body.len() + MESSAGE_HEAD_BYTES_MAX > BODY_BYTES_MAX {
+            return Err(RequestError::Unsent(error::BODY_TOO_LARGE.into()));
         }
-        let sent = self.send(ClientCommand::Notify { route: route.into(), body }, bytes);
-        sent.inspect_err(|_| self.shared.config.counters.add(Counter::NotifiesDropped))
+        match self.way() {
+            Way::Line(line) => line.notify(route, body),
+            Way::Closed(reason) => Err(RequestError::Unsent(reason.no_reply())),
+            Way::Wait => Err(RequestError::Unsent(error::PIPE_BROKEN.into())),
+        }
+        .inspect_err(|_| self.shared.config.counters.add(Counter::NotifiesDropped))
     }
 
-    /// The pushes of one route from now on, for whoever asks for the [next](Subscription::next)
-    /// one. Pushes that nobody subscribed to are dropped and counted.
+    /// The pushes of one route from now on, over all connections to come, for whoever asks for the
+    /// [next](Subscription::next) one. Pushes that nobody subscribed to are dropped and counted.
     pub fn subscribe<T>(&self, route: &str) -> Subscription<T, C>
     where
         C: Decode<T>,
@@ -172,12 +212,20 @@ impl<R: Runtime, C: Codec> Client<R, C> {
 
     /// Like [`subscribe`](Self::subscribe), with bytes as they are.
     pub fn subscribe_raw(&self, route: &str) -> RawSubscription {
-        RawSubscription::new(self.shared.line.pushes(), route)
+        RawSubscription::new(Arc::clone(&self.shared.pushes), route)
     }
 
-    /// What the server said in its handshake: heartbeat, serializer, route dictionary.
-    pub fn server(&self) -> &HandshakeResponse {
-        &self.shared.server
+    /// How the client stands, now and whenever that changes.
+    pub fn states(&self) -> States {
+        States::new(Arc::clone(&self.shared.status))
+    }
+
+    /// What the server said in its last handshake: heartbeat, serializer, route dictionary.
+    pub fn server(&self) -> Arc<HandshakeResponse> {
+        match &self.over {
+            Over::Any => self.shared.status.server(),
+            Over::This(line) => Arc::clone(line.server()),
+        }
     }
 
     /// The settings, with the limits and counters.
@@ -185,29 +233,76 @@ impl<R: Runtime, C: Codec> Client<R, C> {
         &self.shared.config
     }
 
-    /// Waits for the end of the connection, and says why it came: a kick, a lost server, a close of
-    /// our own.
+    /// Waits until the client is closed for good, and says why: a kick, a server that stays away, a
+    /// close of our own.
     pub async fn closed(&self) -> CloseReason {
-        self.shared.line.closed().await
+        self.shared.status.closed().await
     }
 
-    /// Ends the connection once what was sent before has left. Requests in flight get an error.
-    pub fn close(&self) {
-        self.shared.line.close();
+    /// Closes the client for good, once what was sent before has left. Requests in flight get an
+    /// error. It takes at most `write_timeout` and `linger_timeout`, both only if the server does
+    /// not read.
+    ///
+    /// Dropping the last handle does the same, without waiting.
+    pub async fn close(&self) {
+        self.shared.status.close();
+        self.shared.status.finished().await;
     }
 
-    fn send(&self, command: ClientCommand<line::Waiter>, bytes: usize) -> Result<(), Error> {
-        match self.shared.line.send(command, bytes) {
-            Sent::Taken => Ok(()),
-            Sent::Full => Err(Error::new(error::TOO_MANY_REQUESTS, "too much waits to be sent")),
-            Sent::Closed => Err(self.shared.line.no_reply()),
+    /// A handle that speaks over one connection only.
+    fn over(shared: Arc<Shared<R>>, line: Arc<Line>) -> Self {
+        let deadline = shared.config.limits.request_deadline;
+        Self { shared, over: Over::This(line), deadline, codec: PhantomData }
+    }
+
+    fn way(&self) -> Way {
+        match &self.over {
+            Over::Any => self.shared.status.way(),
+            Over::This(line) => Way::Line(Arc::clone(line)),
         }
+    }
+
+    /// The connection to use, now or as soon as there is one.
+    async fn line(&self, deadline: Instant) -> Result<Arc<Line>, RequestError> {
+        match self.way() {
+            Way::Line(line) => Ok(line),
+            Way::Closed(reason) => Err(RequestError::Unsent(reason.no_reply())),
+            Way::Wait => self.next_line(deadline).await,
+        }
+    }
+
+    async fn next_line(&self, deadline: Instant) -> Result<Arc<Line>, RequestError> {
+        let Shared { runtime, config, status, timers, .. } = &*self.shared;
+        let Some(_place) = status.place(config.limits.in_flight_max) else {
+            config.counters.add(Counter::RequestsRefused);
+            let full = Error::new(error::TOO_MANY_REQUESTS, "too many requests wait to be sent");
+            return Err(RequestError::Unsent(full));
+        };
+        let until = Sleep::until(timers, runtime.clone(), deadline);
+        match before(until, status.line()).await {
+            Some(found) => found.map_err(|reason| RequestError::Unsent(reason.no_reply())),
+            None => {
+                config.counters.add(Counter::RequestsExpired);
+                Err(RequestError::Unsent(error::CLIENT_REQUEST_TIMEOUT.into()))
+            }
+        }
+    }
+}
+
+impl<R> Drop for Shared<R> {
+    fn drop(&mut self) {
+        self.status.close();
     }
 }
 
 impl<R, C> Clone for Client<R, C> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), deadline: self.deadline, codec: PhantomData }
+        Self {
+            shared: Arc::clone(&self.shared),
+            over: self.over.clone(),
+            deadline: self.deadline,
+            codec: PhantomData,
+        }
     }
 }
 

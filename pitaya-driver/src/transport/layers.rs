@@ -95,6 +95,7 @@ impl Layers {
             // An idle connection owns no buffer.
             self.out = BytesMut::new();
             self.fill(outbox);
+            outbox.handle_taken(self.taken);
         }
         &mut self.out
     }

@@ -120,6 +120,21 @@ impl TlsClient {
         Ok(Self(Arc::new(config)))
     }
 
+    /// Trusts servers with a certificate of one of the authorities that the system trusts.
+    ///
+    /// # Errors
+    ///
+    /// The system names none.
+    pub fn trusting_system() -> Result<Self, TlsError> {
+        let mut roots = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        if roots.add_parsable_certificates(found.certs).0 == 0 {
+            return Err(TlsError::NoAuthorities);
+        }
+        let config = client()?.with_root_certificates(roots).with_no_client_auth();
+        Ok(Self(Arc::new(config)))
+    }
+
     /// Trusts whoever answers: for development only, since anybody on the way can read and change
     /// what is said.
     ///
@@ -155,6 +170,9 @@ pub enum TlsError {
     /// A file cannot be read.
     #[error("cannot read {0}: {1}")]
     File(String, String),
+    /// The system trusts nobody.
+    #[error("the system has no authorities to trust: name one")]
+    NoAuthorities,
     /// The PEM text has no certificate.
     #[error("no certificate in the PEM text: it has a `BEGIN CERTIFICATE` line")]
     NoCertificate,

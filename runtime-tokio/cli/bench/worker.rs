@@ -200,7 +200,9 @@ impl Serve<ClientConn<Instant>> for Worker {
     ) {
         match event {
             ClientEvent::Opened(_) => self.opened(),
-            ClientEvent::Reply { waiter, result } => self.answered(now, waiter, result),
+            ClientEvent::Reply { waiter, result } => {
+                self.answered(now, waiter, result.map_err(Error::from))
+            }
             ClientEvent::Push { .. } => self.shared.tally().pushes += 1,
             ClientEvent::Closed(reason) => self.closed(reason),
         }

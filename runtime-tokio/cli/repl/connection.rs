@@ -172,7 +172,7 @@ impl Serve<ClientConn<Waiter>> for Serving {
             }
             ClientEvent::Reply { waiter, result } => {
                 // Whoever asked may have gone away.
-                let _ = waiter.send(result.map(Bytes::copy_from_slice));
+                let _ = waiter.send(result.map(Bytes::copy_from_slice).map_err(Error::from));
             }
             ClientEvent::Closed(reason) => {
                 self.mailbox.close();

@@ -161,7 +161,7 @@ impl Runtime for Sim {
     }
 
     fn seed(&self) -> u64 {
-        self.state().seed
+        self.state().next_seed()
     }
 }
 

@@ -17,6 +17,7 @@ pub(super) struct State {
     pub(super) trace: Trace,
     agenda: BTreeMap<Slot, Coming>,
     planned: u64,
+    seeded: u64,
 }
 
 /// When something comes. What comes at one moment comes in an order that the seed chooses.
@@ -45,6 +46,7 @@ impl State {
             trace: Trace::default(),
             agenda: BTreeMap::new(),
             planned: 0,
+            seeded: 0,
         }
     }
 
@@ -71,6 +73,12 @@ impl State {
         true
     }
 
+    /// A seed for whoever asks; no two get the same.
+    pub(super) fn next_seed(&mut self) -> u64 {
+        self.seeded += 1;
+        draw(self.seed, SEEDS, self.seeded)
+    }
+
     pub(super) fn record(&mut self, record: Record) {
         self.trace.add(self.now, record);
     }
@@ -85,3 +93,5 @@ pub(super) fn draw(seed: u64, source: u64, index: u64) -> u64 {
 
 /// The source of chance for what comes at one moment; others are links.
 const AGENDA: u64 = u64::MAX;
+/// The source of chance for seeds.
+const SEEDS: u64 = u64::MAX - 2;

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_lite::future::{or, poll_once, zip};
 use pitaya_core::{
-    ClientConfig, CloseReason, Counter, Dictionary, Error, Json, Limits, Protobuf, Rng,
+    ClientConfig, CloseReason, Counter, Dictionary, Error, Json, Limits, Protobuf, RequestError,
+    Rng,
 };
 use pitaya_driver::{Client, ConnectError, Native, Timer as _};
 
@@ -74,7 +75,7 @@ async fn a_session_is_bound_once<R: Native>(program: &Path) {
         let again = bound(&client, "bea").await;
         assert_eq!(again, Err(Error::unknown("session is already bound to an uid")));
         assert_eq!(whoami(&client).await, "ada");
-        client.close();
+        client.close().await;
         assert_eq!(client.closed().await, CloseReason::Closed);
 
         let next = connect::<R, C>(&server, ClientConfig::default()).await.unwrap();
@@ -117,10 +118,11 @@ async fn a_kick_ends_the_connection_and_what_waits<R: Native>(program: &Path) {
     let (_server, client) = connected::<R, Json>(program, JSON).await;
     // The session is closed when the handler ends, so Go's server sends no reply.
     let error = client.request_raw("connector.testsvc.kickme", Bytes::new()).await.unwrap_err();
-    assert_eq!(error.code, "PIT-499");
+    assert_eq!(error.error().code, "PIT-499");
     let reason = client.closed().await;
     assert!(matches!(reason, CloseReason::Kicked(_)), "{reason}");
-    assert_eq!(client.notify_raw(WAVE, Bytes::new()).unwrap_err().code, "PIT-499");
+    let unsent = client.notify_raw(WAVE, Bytes::new()).unwrap_err();
+    assert_eq!(unsent.error().code, "PIT-499");
 }
 
 async fn errors_come_with_code_text_and_metadata<R: Native>(program: &Path) {
@@ -138,13 +140,14 @@ async fn errors_come_with_code_text_and_metadata<R: Native>(program: &Path) {
             ("a.b.c.d", Error::new("PIT-400", "invalid route")),
             ("connector..echo", Error::new("PIT-400", "route field can not be empty")),
         ] {
-            assert_eq!(client.request_raw(route, Bytes::new()).await, Err(wanted));
+            let answer = client.request_raw(route, Bytes::new()).await;
+            assert_eq!(answer, Err(RequestError::Answered(wanted)));
         }
         let panicked = client.request_raw("connector.testsvc.panics", Bytes::new()).await;
-        let Error { code, msg, .. } = panicked.unwrap_err();
+        let Error { code, msg, .. } = panicked.unwrap_err().into();
         assert!(code == "PIT-000" && msg.starts_with("rpc call internal error - "), "{msg}");
         let unreadable = client.request_raw(ECHO, Bytes::from_static(b"\xff")).await;
-        assert_eq!(unreadable.unwrap_err().code, "PIT-400");
+        assert_eq!(unreadable.unwrap_err().error().code, "PIT-400");
         echoes(&client, ECHO, "after the errors").await;
     }
     fail::<R, Json>(program, JSON).await;
@@ -236,7 +239,7 @@ async fn a_server_that_goes_away_ends_what_waits<R: Native>(program: &Path) {
     echoes(&client, ECHO, "before the end").await;
     let end = async { server.end() };
     let (waited, ()) = zip(client.request_raw("connector.testsvc.stuck", Bytes::new()), end).await;
-    let error = waited.unwrap_err();
+    let RequestError::Unknown(error) = waited.unwrap_err() else { panic!("known") };
     assert_eq!((&*error.code, &*error.metadata["reason"]), ("PIT-499", "closed by the peer"));
     assert_eq!(client.closed().await, CloseReason::PeerClosed);
     let nobody = connect::<R, Json>(&server, ClientConfig::default()).await.unwrap_err();
@@ -297,8 +300,9 @@ async fn connected<R: Native, C: Speaks>(
 }
 
 async fn connect<R: Native, C: Speaks>(
-    server: &Server, config: ClientConfig,
+    server: &Server, mut config: ClientConfig,
 ) -> Result<Client<R, C>, ConnectError> {
+    config.limits.reconnect_attempts_max = 0;
     Client::connect_with(server.address(), config).await
 }
 
@@ -312,7 +316,7 @@ async fn slow<R: Native, C: Speaks>(client: &Client<R, C>, millis: u64) {
 }
 
 async fn bound<R: Native, C: Speaks>(client: &Client<R, C>, name: &str) -> Result<Uid, Error> {
-    client.request("connector.testsvc.bind", &uid(name)).await
+    client.request("connector.testsvc.bind", &uid(name)).await.map_err(Error::from)
 }
 
 async fn whoami<R: Native, C: Speaks>(client: &Client<R, C>) -> String {

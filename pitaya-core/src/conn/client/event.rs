@@ -28,9 +28,41 @@ pub enum ClientEvent<'e, W> {
     Reply {
         /// Whoever waits for it.
         waiter: W,
-        /// The reply; or the error that the server gave, or that kept it from giving any.
-        result: Result<&'e [u8], Error>,
+        /// The reply, or why there is none.
+        result: Result<&'e [u8], RequestError>,
     },
+}
+
+/// Why a request has no reply, and with it what became of the request.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RequestError {
+    /// The server answered, with this error or with what cannot be read.
+    #[error("{0}")]
+    Answered(Error),
+    /// The server has not got the request and will not get it, so it may be made again: PIT-499
+    /// when there is no connection, PIT-504 when there was none in time, PIT-429 when too much
+    /// waits, and what the wire cannot carry.
+    #[error("{0}")]
+    Unsent(Error),
+    /// Nothing says whether the server got the request and what it did: PIT-504 when it did not
+    /// answer in time, PIT-499 when the connection ended first.
+    #[error("{0}")]
+    Unknown(Error),
+}
+
+impl RequestError {
+    /// The error alone.
+    pub fn error(&self) -> &Error {
+        match self {
+            Self::Answered(error) | Self::Unsent(error) | Self::Unknown(error) => error,
+        }
+    }
+}
+
+impl From<RequestError> for Error {
+    fn from(error: RequestError) -> Self {
+        error.error().clone()
+    }
 }
 
 /// What the owner of a client decided.

@@ -7,7 +7,7 @@ use std::num::NonZeroU64;
 use bytes::Bytes;
 use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::handshake::{HandshakeLimits, HandshakeRequest};
-use pitaya_proto::packet::PacketError;
+use pitaya_proto::packet::{HEADER_BYTES, PacketError};
 use pitaya_proto::zlib::InflateError;
 use proptest::prelude::*;
 
@@ -184,6 +184,30 @@ fn every_waiter_is_answered_before_the_end_is_told_once() {
 }
 
 #[test]
+fn a_request_is_unsent_as_long_as_its_last_byte_is_not_written() {
+    let whole = request(1, Route::Name(b"a.b"), b"").len() + HEADER_BYTES;
+    for written in 0..=2 * whole {
+        let mut peer = Peer::open();
+        peer.request("a.b", b"", "ada");
+        peer.request("a.b", b"", "bob");
+        peer.conn.outbox().advance(written);
+        peer.conn.handle_end(Instant::ZERO, CloseReason::PeerClosed);
+        let fate = |end| if written < end { "unsent" } else { "unknown" };
+        assert_eq!(peer.fates(), [("ada", fate(whole)), ("bob", fate(2 * whole))], "{written}");
+    }
+}
+
+#[test]
+fn what_waits_when_we_close_may_still_arrive() {
+    let mut peer = Peer::open();
+    peer.request("a.b", b"", "ada");
+    peer.command(ClientCommand::Close(CloseReason::Closed));
+    peer.request("a.b", b"", "late");
+    assert_eq!(peer.fates(), [("ada", "unknown"), ("late", "unsent")]);
+    assert_eq!(peer.messages().len(), 1);
+}
+
+#[test]
 fn a_kick_gives_its_reason_if_there_is_one() {
     for (body, told) in [
         (&b""[..], "closed: kicked: no reason given"),
@@ -276,17 +300,16 @@ fn a_server_that_reads_nothing_is_given_up() {
 }
 
 #[test]
-fn what_is_asked_early_goes_out_behind_the_acknowledgement() {
+fn what_is_asked_before_the_handshake_is_done_is_not_sent() {
     let mut peer = Peer::dial(ClientConfig::default());
     peer.request("a.b", b"", "ada");
     peer.notify("a.c", b"");
-    let kinds = |sent: Vec<(PacketKind, Vec<u8>)>| -> Vec<_> {
-        sent.into_iter().map(|(kind, _)| kind).collect()
-    };
-    assert_eq!(kinds(peer.sent()), [PacketKind::Handshake]);
+    assert_eq!(peer.fates(), [("ada", "unsent")]);
     peer.hear(&accepted("json", 30));
-    assert_eq!(kinds(peer.sent()), [PacketKind::HandshakeAck, PacketKind::Data, PacketKind::Data]);
-    assert_eq!(peer.hear(&response(1, false, b"ok")), ["ada: ok"]);
+    let kinds: Vec<_> = peer.sent().into_iter().map(|(kind, _)| kind).collect();
+    assert_eq!(kinds, [PacketKind::Handshake, PacketKind::HandshakeAck]);
+    assert_eq!(peer.counters.count(Counter::RequestsRefused), 1);
+    assert_eq!(peer.counters.count(Counter::NotifiesDropped), 1);
 }
 
 #[test]

@@ -43,6 +43,17 @@ impl Peer {
         events
     }
 
+    /// What became of each request that has no reply.
+    pub(super) fn fates(&mut self) -> Vec<(&'static str, &'static str)> {
+        let (mut input, mut fates) = (&b""[..], Vec::new());
+        while let Next::Event(event) = self.conn.next(self.now, &mut input, &mut Scratch::new()) {
+            if let ClientEvent::Reply { waiter, result: Err(error) } = event {
+                fates.push((waiter, fate(&error)));
+            }
+        }
+        fates
+    }
+
     pub(super) fn wait_until(&mut self, now: Instant) -> Vec<String> {
         self.now = now;
         self.conn.handle_timeout(now, &mut Scratch::new());
@@ -91,6 +102,14 @@ pub(super) fn text(event: ClientEvent<'_, &str>) -> String {
             Ok(body) => format!("{waiter}: {}", utf8(body)),
             Err(error) => format!("{waiter}: {error}"),
         },
+    }
+}
+
+fn fate(error: &RequestError) -> &'static str {
+    match error {
+        RequestError::Answered(_) => "answered",
+        RequestError::Unsent(_) => "unsent",
+        RequestError::Unknown(_) => "unknown",
     }
 }
 
