@@ -1,6 +1,6 @@
 //! Chat rooms in the browser; the page comes from the same process. Open it in two tabs.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,12 +12,14 @@ use pitaya_tokio as pitaya;
 use pitaya::{Acceptor, App, Error, Payload, Server, Session, StartError, State};
 use serde::{Deserialize, Serialize};
 
+/// The rooms by their titles.
 #[derive(Clone, Default)]
 struct Rooms(Arc<Mutex<BTreeMap<String, Room>>>);
 
+/// People by their names, and the messages that newcomers see.
 #[derive(Default)]
 struct Room {
-    people: Vec<Session>,
+    people: BTreeMap<String, Session>,
     recent: VecDeque<Message>,
 }
 
@@ -39,14 +41,14 @@ struct Join {
 #[derive(Serialize)]
 struct Joined {
     room: String,
-    here: BTreeSet<String>,
+    here: Vec<String>,
     recent: VecDeque<Message>,
 }
 
 async fn join(
     session: Session, State(rooms): State<Rooms>, Payload(join): Payload<Join>,
 ) -> Result<Joined, Error> {
-    let (name, title) = (line(&join.name, NAME_MAX)?, line(&join.room, NAME_MAX)?);
+    let (title, name) = (line(&join.room, NAME_MAX)?, line(&join.name, NAME_MAX)?);
     if session.uid().is_none() {
         session.bind(&join.id).await?;
     }
@@ -59,37 +61,15 @@ async fn join(
         return Err(Error::new("CHAT-FULL", "there are too many rooms"));
     }
     let room = rooms.entry(title.clone()).or_default();
-    let mut namesakes = room.people.iter().filter(|person| name_of(person) == name);
-    if namesakes.any(|person| person.uid() != session.uid()) {
-        return Err(Error::new("CHAT-TAKEN", format!("somebody here is called {name} already")));
+    match room.people.get(&name) {
+        None => room.push("onJoin", &name),
+        Some(person) if person.uid() == session.uid() => {}
+        Some(_) => return Err(Error::new("CHAT-TAKEN", format!("{name} is somebody else here"))),
     }
-    if !room.names().contains(&name) {
-        room.push("onJoin", &name)?;
-    }
-    session.set("name", &name)?;
-    session.set("room", &title)?;
-    room.people.push(session);
-    Ok(Joined { room: title, here: room.names(), recent: room.recent.clone() })
-}
-
-async fn say(
-    session: Session, State(rooms): State<Rooms>, Payload(text): Payload<String>,
-) -> Result<(), Error> {
-    let text = line(&text, TEXT_MAX)?;
-    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let message = Message { from: name_of(&session), text, at };
-    rooms.with(&session, |room| {
-        room.push("onMessage", &message)?;
-        if room.recent.len() >= RECENT_MAX {
-            room.recent.pop_front();
-        }
-        room.recent.push_back(message);
-        Ok(())
-    })
-}
-
-async fn typing(session: Session, State(rooms): State<Rooms>) -> Result<(), Error> {
-    rooms.with(&session, |room| room.push("onTyping", &name_of(&session)))
+    session.set("seat", (&title, &name))?;
+    room.people.insert(name, session);
+    let here = room.people.keys().cloned().collect();
+    Ok(Joined { room: title, here, recent: room.recent.clone() })
 }
 
 async fn leave(session: Session, State(rooms): State<Rooms>) -> Result<(), Error> {
@@ -104,46 +84,59 @@ async fn list(State(rooms): State<Rooms>) -> Result<BTreeMap<String, usize>, Err
     Ok(people.filter(|(_, people)| *people > 0).collect())
 }
 
+async fn say(
+    session: Session, State(rooms): State<Rooms>, Payload(text): Payload<String>,
+) -> Result<(), Error> {
+    let text = line(&text, TEXT_MAX)?;
+    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    rooms.at_seat(&session, |room, from| {
+        let message = Message { from, text, at };
+        room.push("onMessage", &message);
+        if room.recent.len() >= RECENT_MAX {
+            room.recent.pop_front();
+        }
+        room.recent.push_back(message);
+    })
+}
+
+async fn typing(session: Session, State(rooms): State<Rooms>) -> Result<(), Error> {
+    rooms.at_seat(&session, |room, name| room.push("onTyping", &name))
+}
+
 impl Rooms {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Room>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn with<T>(
-        &self, session: &Session, act: impl FnOnce(&mut Room) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        let title = session.get::<String>("room").unwrap_or_default();
+    fn at_seat(&self, session: &Session, act: impl FnOnce(&mut Room, String)) -> Result<(), Error> {
+        let seat: Option<(String, String)> = session.get("seat");
         let outside = || Error::new("CHAT-OUT", "join a room first");
-        act(self.lock().get_mut(&title).ok_or_else(outside)?)
+        let (title, name) = seat.ok_or_else(outside)?;
+        let mut rooms = self.lock();
+        act(rooms.entry(title).or_default(), name);
+        Ok(())
     }
 
     fn leave(&self, session: &Session) {
-        // Whoever is in no room has none to leave.
-        let _ = self.with(session, |room| {
-            session.remove("room");
-            room.people.retain(|person| person.id() != session.id());
-            let name = name_of(session);
-            if room.names().contains(&name) { Ok(()) } else { room.push("onLeave", &name) }
+        // Whoever has no seat has nothing to leave.
+        let _ = self.at_seat(session, |room, name| {
+            session.remove("seat");
+            let owner = room.people.get(&name).map(Session::id);
+            // A tab that took the place of this one stays.
+            if owner == Some(session.id()) {
+                room.people.remove(&name);
+                room.push("onLeave", &name);
+            }
         });
     }
 }
 
 impl Room {
-    /// Each once, although a tab that is replaced may still be here.
-    fn names(&self) -> BTreeSet<String> {
-        self.people.iter().map(name_of).collect()
-    }
-
-    fn push<T: Serialize + 'static>(&self, route: &str, value: &T) -> Result<(), Error> {
-        for person in &self.people {
+    fn push<T: Serialize + 'static>(&self, route: &str, value: &T) {
+        for person in self.people.values() {
             let _ = person.push(route, value);
         }
-        Ok(())
     }
-}
-
-fn name_of(session: &Session) -> String {
-    session.get("name").unwrap_or_default()
 }
 
 fn line(text: &str, chars_max: usize) -> Result<String, Error> {

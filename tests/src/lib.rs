@@ -12,4 +12,6 @@ mod documents {
     mod limits {}
     #[doc = include_str!("../../README.md")]
     mod readme {}
+    #[doc = include_str!("../../docs/web-client.md")]
+    mod web_client {}
 }

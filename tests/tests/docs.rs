@@ -66,7 +66,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lies in the root").to_owned()
 }
 
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 10] = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
@@ -76,4 +76,5 @@ const PAGES: [&str; 9] = [
     "docs/limits.md",
     "docs/performance.md",
     "docs/protocol.md",
+    "docs/web-client.md",
 ];
