@@ -87,6 +87,11 @@ macro_rules! on {
             }
 
             #[test]
+            fn a_client_in_python_passes_every_case_over_tls_1_2() {
+                scripts_pass_every_case::<$stage>(&[Client::Python], Transport::Tls);
+            }
+
+            #[test]
             fn one_wrong_bit_turns_pitayas_own_client_red() {
                 super::one_wrong_bit_turns_pitayas_own_client_red::<$stage>();
             }

@@ -1,4 +1,4 @@
-"""A client made of pypomelo's protocol classes and a plain socket.
+"""A client made of pypomelo's protocol classes and a plain socket, or one with TLS.
 
 pypomelo's own network client needs a tornado of its time. Its classes read no flag bit but the
 kind and the route code, so nothing may come compressed. Messages are JSON objects.
@@ -6,6 +6,8 @@ kind and the route code, so nothing may come compressed. Messages are JSON objec
 
 import json
 import socket
+import ssl
+from urllib.parse import urlsplit
 
 from pypomelo.message import Message
 from pypomelo.protocol import Protocol
@@ -14,13 +16,13 @@ from pypomelo.protocol import Protocol
 class Client:
     """One connection. Whoever waits on it also answers the beats that come meanwhile."""
 
-    def __init__(self, host, port):
+    def __init__(self, url):
         self.beats = 0
         self.kicked = False
         self.pushes = []
         self.replies = {}
         self._id = 0
-        self._socket = socket.create_connection((host, port), PATIENCE_SECONDS)
+        self._socket = connected(urlsplit(url))
         self._send(Protocol.syc("socket", "1.1.1", {"age": 30}))
         reply = self._receive()
         assert reply.proto_type == Protocol.PROTO_TYPE_SYC, reply.proto_type
@@ -95,6 +97,16 @@ class Client:
         if not chunk:
             raise EOFError("the connection has ended")
         return chunk
+
+
+def connected(url):
+    plain = socket.create_connection((url.hostname, url.port), PATIENCE_SECONDS)
+    if url.scheme == "tcp":
+        return plain
+    # With the TLS that old phones have. Whom to trust is for the environment to say.
+    trust = ssl.create_default_context()
+    trust.maximum_version = ssl.TLSVersion.TLSv1_2
+    return trust.wrap_socket(plain, server_hostname=url.hostname)
 
 
 PATIENCE_SECONDS = 10

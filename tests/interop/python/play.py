@@ -1,9 +1,10 @@
 """The cases that a client in Python plays.
 
-    python play.py                          the names of all cases
-    python play.py HOST:PORT PREFIX CASE..  plays them side by side against a server
+    python play.py                     the names of all cases
+    python play.py URL PREFIX CASE...  plays them side by side against a server
 
-One line tells how a case went, `PASS name` or `FAIL name: why`. PREFIX makes uids one's own.
+URL is `tcp://HOST:PORT` or `tls://HOST:PORT`, and PREFIX makes uids one's own. One line tells how a
+case went, `PASS name` or `FAIL name: why`.
 """
 
 import sys
@@ -95,11 +96,10 @@ def route(method):
     return f"connector.testsvc.{method}"
 
 
-def play(name, address, prefix):
+def play(name, url, prefix):
     """Tells how the case went."""
-    host, port = address.rsplit(":", 1)
     try:
-        with Client(host, int(port)) as client:
+        with Client(url) as client:
             CASES[name](client, f"{prefix} {name}")
     except Exception as why:  # whatever it is, the case has failed
         return f"FAIL {name}: {str(why)[:500] or type(why).__name__}"
@@ -109,9 +109,9 @@ def play(name, address, prefix):
 def main(arguments):
     if not arguments:
         return list(CASES)
-    address, prefix, *names = arguments
+    url, prefix, *names = arguments
     with ThreadPoolExecutor(max_workers=len(names)) as pool:
-        return list(pool.map(lambda name: play(name, address, prefix), names))
+        return list(pool.map(lambda name: play(name, url, prefix), names))
 
 
 DICTIONARY = {

@@ -45,7 +45,11 @@ pub(crate) fn python(script: &str) -> Option<Command> {
         })
     });
     let mut python = Command::new(packages.as_ref()?.join("bin/python"));
-    python.arg("-B").arg(source("python").join(script)).stdin(Stdio::null());
+    python
+        .arg("-B")
+        .arg(source("python").join(script))
+        .env("SSL_CERT_FILE", &certificate::shown().file)
+        .stdin(Stdio::null());
     Some(python)
 }
 
