@@ -456,6 +456,7 @@ const NOT_OURS: [&str; 5] = [".git", "artifacts", "corpus", "node_modules", "tar
 
 const TOP_LEVEL: [&str; 23] = [
     ".ci",
+    ".github",
     ".git",
     ".gitignore",
     "CHANGELOG.md",
