@@ -454,10 +454,10 @@ const NAMES_OF_OTHERS: [&str; 2] = ["Helper", "set_helper"];
 /// Folders without sources of ours.
 const NOT_OURS: [&str; 5] = [".git", "artifacts", "corpus", "node_modules", "target"];
 
-const TOP_LEVEL: [&str; 23] = [
+const TOP_LEVEL: [&str; 24] = [
     ".ci",
-    ".github",
     ".git",
+    ".github",
     ".gitignore",
     "CHANGELOG.md",
     "CONTRIBUTING.md",
