@@ -67,8 +67,8 @@ impl Transport {
         Ok(Self(Some(Box::new(Layers::new(tls, web, now, limits, counters)))))
     }
 
-    /// The machine's bytes of what the socket gave; what came before a failure is still said. `room`
-    /// is lent for the call.
+    /// The machine's bytes of what the socket gave; what came before a failure is still said.
+    /// `room` is lent for the call.
     ///
     /// # Errors
     ///

@@ -1,0 +1,100 @@
+//! What an operator reads of a connection that ended: that it did, and why.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::fmt::{self, Write as _};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pitaya_core::App;
+use pitaya_driver::{Runtime as _, Server};
+use pitaya_tests::raw::{RawClient, ack, handshake};
+use pitaya_tests::sim::{self, Sim};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Metadata, Subscriber};
+
+#[test]
+fn a_connection_that_is_closed_is_logged_with_the_reason() {
+    let hello = [handshake("ann"), ack()].concat();
+    for (bytes, line) in [
+        (
+            &b"GET / HTTP/1.1\r\n\r\n"[..],
+            "closed before it opened remote=10.0.0.0:1024 reason=bad packet: ",
+        ),
+        (
+            &[1, 0, 0, 2, b'{', b']'],
+            "closed before it opened remote=10.0.0.0:1024 reason=bad handshake: ",
+        ),
+        (&[&hello[..], &[9]].concat(), "closed session=1 reason=bad packet: "),
+        (&[&hello[..], &[4, 0, 0]].concat(), "closed session=1 reason=the stream ended inside "),
+        (&hello, "closed session=1 reason=closed by the peer"),
+    ] {
+        let lines = logged(bytes);
+        let closings: Vec<_> = lines.iter().filter(|line| line.starts_with("closed")).collect();
+        let [closing] = &closings[..] else { panic!("{bytes:?}: {lines:?}") };
+        assert!(closing.starts_with(line), "{closing}");
+    }
+}
+
+/// What is logged of a client that sends these bytes and ends.
+fn logged(bytes: &[u8]) -> Vec<String> {
+    let (log, bytes) = (Log::default(), bytes.to_vec());
+    tracing::subscriber::with_default(log.clone(), || {
+        sim::run(1, |sim| async move {
+            let server = Server::<Sim>::new("gate", App::new(())).tcp("127.0.0.1:0");
+            let server = server.start_on(sim.clone()).await.unwrap();
+            let mut client = RawClient::new(sim.connect(server.addresses()[0]).await.unwrap());
+            client.send(&bytes).await.unwrap();
+            client.end().await.unwrap();
+            client.rest().await.unwrap();
+            sim.sleep(Duration::from_secs(2)).await;
+            assert_eq!(server.connections(), 0);
+        });
+    });
+    log.0.lock().unwrap().clone()
+}
+
+/// Keeps what is logged, as lines of text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Subscriber for Log {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line::default();
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.message + &line.fields);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
+}
+
+#[derive(Default)]
+struct Line {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let written = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
+        written.unwrap();
+    }
+}
