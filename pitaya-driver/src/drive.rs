@@ -119,6 +119,9 @@ where
         }
         if is_over(machine.poll_timeout()) {
             machine.handle_timeout(now, scratch);
+            // An idle connection beats now and then, and keeps no room for commands.
+            self.engine.commands.shrink_to_fit();
+            self.mailbox.rest();
         }
     }
 

@@ -123,6 +123,11 @@ impl<C> Mailbox<C> {
         }
     }
 
+    /// Lets the memory go in which nothing waits.
+    pub(crate) fn rest(&self) {
+        self.lock().commands.shrink_to_fit();
+    }
+
     fn push(&self, inner: &mut Inner<C>, command: C) {
         inner.commands.push(command);
         self.any.store(true, Ordering::Release);
