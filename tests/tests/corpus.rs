@@ -57,6 +57,31 @@ fn what_one_end_of_a_pipe_says_the_other_hears() {
 }
 
 #[test]
+fn a_proxy_header_is_the_same_however_it_is_cut_and_never_read_past() {
+    replay("proxy");
+}
+
+#[test]
+fn every_line_of_the_prompt_is_a_command_or_says_why_not() {
+    replay("repl_command");
+}
+
+#[test]
+fn a_script_is_the_commands_on_its_lines() {
+    replay("repl_script");
+}
+
+#[test]
+fn layers_give_the_packets_that_a_plain_reading_of_the_rules_gives() {
+    replay("transport");
+}
+
+#[test]
+fn a_websocket_gives_the_same_messages_however_the_wire_is_cut() {
+    replay("web_socket");
+}
+
+#[test]
 fn every_target_has_a_corpus_a_binary_and_a_test() {
     let names = |names: &[&str]| -> BTreeSet<String> {
         names.iter().map(|name| (*name).to_owned()).collect()

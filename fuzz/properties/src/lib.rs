@@ -15,10 +15,14 @@ mod message;
 mod packet;
 mod pipe;
 mod player;
+mod proxy;
+mod repl;
 mod script;
 mod server_conn;
 mod speech;
 mod transcript;
+mod transport;
+mod web_socket;
 
 pub use call_queue::call_queue;
 pub use client_conn::client_conn;
@@ -28,13 +32,17 @@ pub use message::{message_decode, message_round_trip};
 pub use packet::packet;
 pub use pipe::pipe;
 pub use player::player;
+pub use proxy::proxy;
+pub use repl::{repl_command, repl_script};
 pub use server_conn::server_conn;
+pub use transport::transport;
+pub use web_socket::web_socket;
 
 /// Takes the bytes of one input and panics if they break it.
 pub type Property = fn(&[u8]);
 
 /// Every property with the name of its target.
-pub const TARGETS: [(&str, Property); 10] = [
+pub const TARGETS: [(&str, Property); 15] = [
     ("call_queue", call_queue),
     ("client_conn", client_conn),
     ("handshake", handshake),
@@ -44,7 +52,12 @@ pub const TARGETS: [(&str, Property); 10] = [
     ("packet", packet),
     ("pipe", pipe),
     ("player", player),
+    ("proxy", proxy),
+    ("repl_command", repl_command),
+    ("repl_script", repl_script),
     ("server_conn", server_conn),
+    ("transport", transport),
+    ("web_socket", web_socket),
 ];
 
 /// The most bytes that `run` held at a time, beside those it was given, and what it returned.
