@@ -12,6 +12,12 @@ mod documents {
     mod limits {}
     #[doc = include_str!("../../README.md")]
     mod readme {}
+    #[doc = include_str!("../../docs/server.md")]
+    mod server {}
+    #[doc = include_str!("../../docs/tls.md")]
+    mod tls {}
+    #[doc = include_str!("../../docs/transports.md")]
+    mod transports {}
     #[doc = include_str!("../../docs/web-client.md")]
     mod web_client {}
 }

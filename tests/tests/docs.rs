@@ -66,7 +66,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lies in the root").to_owned()
 }
 
-const PAGES: [&str; 10] = [
+const PAGES: [&str; 13] = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
@@ -76,5 +76,8 @@ const PAGES: [&str; 10] = [
     "docs/limits.md",
     "docs/performance.md",
     "docs/protocol.md",
+    "docs/server.md",
+    "docs/tls.md",
+    "docs/transports.md",
     "docs/web-client.md",
 ];

@@ -255,3 +255,77 @@ impl ServerCertVerifier for TrustAnybody {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// A certificate of `localhost` that is its own authority, and its key.
+    fn made() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    /// Whether a client that trusts `authority` believes what is shown.
+    fn is_believed(shown: &Tls, authority: &str) -> bool {
+        let trusts = TlsClient::trusting(authority).unwrap();
+        let (mut server, mut client) =
+            (shown.accept().unwrap(), trusts.connect("localhost").unwrap());
+        while client.is_handshaking() {
+            carry(&mut client, &mut server).unwrap();
+            if carry(&mut server, &mut client).is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn carry(from: &mut Connection, to: &mut Connection) -> Result<(), rustls::Error> {
+        let mut wire = Vec::new();
+        while from.wants_write() {
+            from.write_tls(&mut wire).unwrap();
+        }
+        let mut wire = &wire[..];
+        while !wire.is_empty() {
+            to.read_tls(&mut wire).unwrap();
+            to.process_new_packets()?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn files_are_read_again_when_asked_and_kept_if_they_are_broken() {
+        let folder = std::env::temp_dir().join(format!("pitaya-tls-{}", std::process::id()));
+        let (chain, key) = (folder.join("chain.pem"), folder.join("key.pem"));
+        let (older, newer) = (made(), made());
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(&chain, &older.0).unwrap();
+        fs::write(&key, &older.1).unwrap();
+        let shown = Tls::from_files(&chain, &key).unwrap();
+        assert!(is_believed(&shown, &older.0) && !is_believed(&shown, &newer.0));
+
+        fs::write(&chain, &newer.0).unwrap();
+        assert!(matches!(shown.reload(), Err(TlsError::Rejected(_))), "the key is another's");
+        assert!(is_believed(&shown, &older.0));
+        fs::write(&key, &newer.1).unwrap();
+        shown.clone().reload().unwrap();
+        assert!(is_believed(&shown, &newer.0) && !is_believed(&shown, &older.0));
+
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(matches!(shown.reload(), Err(TlsError::File(..))));
+        assert!(is_believed(&shown, &newer.0));
+    }
+
+    #[test]
+    fn what_is_no_certificate_or_key_is_named() {
+        let (chain, key) = made();
+        let why = |chain: &str, key: &str| Tls::from_pem(chain, key).err();
+        assert_eq!(why(&chain, "no key"), Some(TlsError::NoKey));
+        assert_eq!(why("no chain", &key), Some(TlsError::NoCertificate));
+        assert!(matches!(why(&chain, &made().1), Some(TlsError::Rejected(_))));
+        assert_eq!(TlsClient::trusting("nobody").err(), Some(TlsError::NoCertificate));
+        assert_eq!(Tls::from_pem(&chain, &key).unwrap().reload(), Err(TlsError::NoFiles));
+    }
+}
