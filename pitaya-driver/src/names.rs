@@ -8,8 +8,8 @@ macro_rules! names {
     ($Runtime:ident, $name:literal) => {
         pub use pitaya_core::*;
         pub use $crate::{
-            Acceptor, ConnectError, Listener, RawSubscription, StartError, Subscription, Tls,
-            TlsClient, TlsError,
+            Acceptor, ClientState, ConnectError, Listener, RawSubscription, Scheme, StartError,
+            States, Subscription, Tls, TlsClient, TlsError, Url, UrlError,
         };
 
         #[doc = concat!("A client on ", $name, ".")]
@@ -27,6 +27,8 @@ macro_rules! names {
         /// # }
         /// ```
         pub type Client<C = Json> = $crate::Client<$Runtime, C>;
+        #[doc = concat!("A client on ", $name, " that does not run yet.")]
+        pub type ClientBuilder<C = Json> = $crate::ClientBuilder<$Runtime, C>;
         #[doc = concat!("A server on ", $name, ".")]
         pub type Server = $crate::Server<$Runtime>;
         #[doc = concat!("A running server on ", $name, ".")]
