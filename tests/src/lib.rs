@@ -8,6 +8,8 @@ pub mod sim;
 /// What the documents show compiles.
 #[cfg(doctest)]
 mod documents {
+    #[doc = include_str!("../../docs/client.md")]
+    mod client {}
     #[doc = include_str!("../../docs/limits.md")]
     mod limits {}
     #[doc = include_str!("../../README.md")]
