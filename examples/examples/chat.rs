@@ -1,6 +1,6 @@
 //! Chat rooms in the browser; the page comes from the same process. Open it in two tabs.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,17 +9,16 @@ use pitaya_smol as pitaya;
 #[cfg(feature = "tokio")]
 use pitaya_tokio as pitaya;
 
-use pitaya::{Acceptor, App, Error, Payload, Server, Session, StartError, State};
+use pitaya::{Acceptor, App, Error, Group, Payload, Server, Session, StartError, State};
 use serde::{Deserialize, Serialize};
 
 /// The rooms by their titles.
 #[derive(Clone, Default)]
 struct Rooms(Arc<Mutex<BTreeMap<String, Room>>>);
 
-/// People by their names, and the messages that newcomers see.
 #[derive(Default)]
 struct Room {
-    people: BTreeMap<String, Session>,
+    people: Group,
     recent: VecDeque<Message>,
 }
 
@@ -41,7 +40,7 @@ struct Join {
 #[derive(Serialize)]
 struct Joined {
     room: String,
-    here: Vec<String>,
+    here: BTreeSet<String>,
     recent: VecDeque<Message>,
 }
 
@@ -50,38 +49,26 @@ async fn join(
 ) -> Result<Joined, Error> {
     let (title, name) = (line(&join.room, NAME_MAX)?, line(&join.name, NAME_MAX)?);
     if session.uid().is_none() {
-        session.bind(&join.id).await?;
+        session.bind(&join.id).await?; // kicks the tab whose place this is
     }
-    rooms.leave(&session);
+    rooms.leave(&session)?;
     let mut rooms = rooms.lock();
-    if rooms.len() >= ROOMS_MAX {
+    if rooms.len() > ROOMS_MAX {
         rooms.retain(|other, room| *other == title || !room.people.is_empty());
     }
-    if rooms.len() >= ROOMS_MAX && !rooms.contains_key(&title) {
-        return Err(Error::new("CHAT-FULL", "there are too many rooms"));
-    }
     let room = rooms.entry(title.clone()).or_default();
-    match room.people.get(&name) {
-        None => room.push("onJoin", &name),
+    match room.people.members().into_iter().find(|person| name_of(person) == name) {
+        None => room.push("onJoin", &name)?,
         Some(person) if person.uid() == session.uid() => {}
         Some(_) => return Err(Error::new("CHAT-TAKEN", format!("{name} is somebody else here"))),
     }
     session.set("seat", (&title, &name))?;
-    room.people.insert(name, session);
-    let here = room.people.keys().cloned().collect();
-    Ok(Joined { room: title, here, recent: room.recent.clone() })
+    room.people.join(&session);
+    Ok(Joined { room: title, here: room.names(), recent: room.recent.clone() })
 }
 
 async fn leave(session: Session, State(rooms): State<Rooms>) -> Result<(), Error> {
-    rooms.leave(&session);
-    Ok(())
-}
-
-/// The rooms with somebody in them, and how many.
-async fn list(State(rooms): State<Rooms>) -> Result<BTreeMap<String, usize>, Error> {
-    let rooms = rooms.lock();
-    let people = rooms.iter().map(|(title, room)| (title.clone(), room.people.len()));
-    Ok(people.filter(|(_, people)| *people > 0).collect())
+    rooms.leave(&session)
 }
 
 async fn say(
@@ -89,18 +76,25 @@ async fn say(
 ) -> Result<(), Error> {
     let text = line(&text, TEXT_MAX)?;
     let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    rooms.at_seat(&session, |room, from| {
+    rooms.of(&session, |room, from| {
         let message = Message { from, text, at };
-        room.push("onMessage", &message);
-        if room.recent.len() >= RECENT_MAX {
+        room.recent.push_back(message.clone());
+        if room.recent.len() > RECENT_MAX {
             room.recent.pop_front();
         }
-        room.recent.push_back(message);
+        room.push("onMessage", &message)
     })
 }
 
 async fn typing(session: Session, State(rooms): State<Rooms>) -> Result<(), Error> {
-    rooms.at_seat(&session, |room, name| room.push("onTyping", &name))
+    rooms.of(&session, |room, name| room.push("onTyping", &name))
+}
+
+/// How many people are in each room.
+async fn list(State(rooms): State<Rooms>) -> Result<BTreeMap<String, usize>, Error> {
+    let rooms = rooms.lock();
+    let people = rooms.iter().map(|(title, room)| (title.clone(), room.people.len()));
+    Ok(people.filter(|(_, people)| *people > 0).collect())
 }
 
 impl Rooms {
@@ -108,35 +102,37 @@ impl Rooms {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn at_seat(&self, session: &Session, act: impl FnOnce(&mut Room, String)) -> Result<(), Error> {
-        let seat: Option<(String, String)> = session.get("seat");
-        let outside = || Error::new("CHAT-OUT", "join a room first");
-        let (title, name) = seat.ok_or_else(outside)?;
-        let mut rooms = self.lock();
-        act(rooms.entry(title).or_default(), name);
-        Ok(())
+    /// Does something in the room of a session, if it is in one.
+    fn of<F>(&self, session: &Session, act: F) -> Result<(), Error>
+    where
+        F: FnOnce(&mut Room, String) -> Result<(), Error>,
+    {
+        let Some((title, name)) = session.get::<(String, String)>("seat") else { return Ok(()) };
+        act(self.lock().entry(title).or_default(), name)
     }
 
-    fn leave(&self, session: &Session) {
-        // Whoever has no seat has nothing to leave.
-        let _ = self.at_seat(session, |room, name| {
+    fn leave(&self, session: &Session) -> Result<(), Error> {
+        self.of(session, |room, name| {
             session.remove("seat");
-            let owner = room.people.get(&name).map(Session::id);
-            // A tab that took the place of this one stays.
-            if owner == Some(session.id()) {
-                room.people.remove(&name);
-                room.push("onLeave", &name);
-            }
-        });
+            room.people.leave(session);
+            let is_replaced = room.names().contains(&name);
+            if is_replaced { Ok(()) } else { room.push("onLeave", &name) }
+        })
     }
 }
 
 impl Room {
-    fn push<T: Serialize + 'static>(&self, route: &str, value: &T) {
-        for person in self.people.values() {
-            let _ = person.push(route, value);
-        }
+    fn names(&self) -> BTreeSet<String> {
+        self.people.members().iter().map(name_of).collect()
     }
+
+    fn push<T: Serialize + 'static>(&self, route: &str, value: &T) -> Result<(), Error> {
+        self.people.push(route, value).map(drop)
+    }
+}
+
+fn name_of(session: &Session) -> String {
+    session.get::<(String, String)>("seat").unwrap_or_default().1
 }
 
 fn line(text: &str, chars_max: usize) -> Result<String, Error> {
@@ -155,13 +151,8 @@ fn main() -> Result<(), StartError> {
         .route("chat.rooms", list)
         .route("chat.say", say)
         .notify("chat.typing", typing)
-        .on_close(move |session, _| {
-            rooms.leave(&session);
-            async {}
-        });
-    let page = |acceptor: Acceptor, (path, kind, text): (&str, &str, &'static str)| {
-        acceptor.page(path, format!("{kind}; charset=utf-8"), text)
-    };
+        .on_close(move |session, _| std::future::ready(drop(rooms.leave(&session))));
+    let page = |acceptor: Acceptor, (path, kind, text)| acceptor.page(path, kind, text);
     Server::new("chat", app)
         .accept(PAGES.into_iter().fold(Acceptor::ws(address), page))
         .on_ready(|addresses| println!("chat  http://{}/  open it in two tabs", addresses[0]))
@@ -171,13 +162,15 @@ fn main() -> Result<(), StartError> {
 const NAME_MAX: usize = 24;
 const TEXT_MAX: usize = 500;
 const RECENT_MAX: usize = 50;
+/// With more than these, the empty ones are forgotten.
 const ROOMS_MAX: usize = 100;
 
+const JS: &str = "text/javascript; charset=utf-8";
 const PAGES: [(&str, &str, &str); 6] = [
-    ("/", "text/html", include_str!("../web/chat/index.html")),
-    ("/chat.css", "text/css", include_str!("../web/chat/chat.css")),
-    ("/chat.js", "text/javascript", include_str!("../web/chat/chat.js")),
-    ("/pitaya.js", "text/javascript", include_str!("../web/pitaya.js")),
-    ("/connection.js", "text/javascript", include_str!("../web/connection.js")),
-    ("/wire.js", "text/javascript", include_str!("../web/wire.js")),
+    ("/", "text/html; charset=utf-8", include_str!("../web/chat/index.html")),
+    ("/chat.css", "text/css; charset=utf-8", include_str!("../web/chat/chat.css")),
+    ("/chat.js", JS, include_str!("../web/chat/chat.js")),
+    ("/connection.js", JS, include_str!("../web/connection.js")),
+    ("/pitaya.js", JS, include_str!("../web/pitaya.js")),
+    ("/wire.js", JS, include_str!("../web/wire.js")),
 ];

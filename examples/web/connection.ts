@@ -82,7 +82,6 @@ export class Connection {
       clearTimeout(timer);
       waiter.reject(noConnection(reason));
     }
-    this.#calls.clear();
     this.#owner.handleEnd(reason);
   }
 

@@ -237,17 +237,14 @@ export class Client<A extends Api = AnyApi> {
   }
 
   #dial(): void {
-    const connection = new Connection(this.#url, this.#settings, this.counters, {
+    this.#connection = new Connection(this.#url, this.#settings, this.counters, {
       handleOpen: (server) => {
         this.#openedAt = Date.now();
         this.#change({ phase: "open", server });
       },
       handlePush: (route, body) => this.#handlePush(route, body),
-      handleEnd: (reason) => {
-        if (this.#connection === connection) this.#handleEnd(reason);
-      },
+      handleEnd: (reason) => this.#handleEnd(reason),
     });
-    this.#connection = connection;
   }
 
   #handlePush(route: string, body: Uint8Array): void {

@@ -2,9 +2,12 @@
 
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, mock, test } from "node:test";
+import { deflateSync } from "node:zlib";
 
 import { Client, PitayaError } from "../../examples/web/pitaya.js";
-import { DATA, HANDSHAKE, HANDSHAKE_ACK, HEARTBEAT, KICK } from "../../examples/web/wire.js";
+import {
+  DATA, HANDSHAKE, HANDSHAKE_ACK, HEARTBEAT, KICK, inflate,
+} from "../../examples/web/wire.js";
 import { answer, fakeNetwork, packet, push, response } from "./fake.js";
 
 beforeEach(() => mock.timers.enable({ apis: ["setTimeout", "Date"] }));
@@ -33,6 +36,8 @@ test("replies find their requests in any order", async () => {
   assert.deepEqual(socket.take(DATA).map(String), ['\0\x01\x03a.b{"n":1}', '\0\x02\x03a.c"two"']);
   socket.receive(response(2, "second"), response(1, { first: true }));
   assert.deepEqual(await Promise.all([first, second]), [{ first: true }, "second"]);
+  mock.timers.tick(5_000);
+  assert.equal(client.counters.requestsExpired, 0);
 });
 
 test("raw bytes pass as they are, and no argument is no body", async () => {
@@ -147,7 +152,6 @@ test("routes of the dictionary travel as codes, both ways", async () => {
 
 test("a compressed answer to the handshake is read, and what comes right behind it", async () => {
   const { client, opened, socket } = dial();
-  const { deflateSync } = await import("node:zlib");
   const heard = [];
   client.on("n", (n) => heard.push(n));
   socket.accept();
@@ -222,6 +226,7 @@ test("the wait is spread by chance, and starts anew after a connection that held
   assert.equal(client.state.delayMs, 250);
   mock.timers.tick(250);
   sockets[1].open();
+  mock.timers.tick(10_000);
   sockets[1].lose();
   assert.deepEqual([client.state.attempt, client.state.delayMs], [2, 500]);
   mock.timers.tick(500);
@@ -321,13 +326,41 @@ test("close ends everything, and nothing is heard after it", async () => {
   const heard = [];
   client.on("n", (n) => heard.push(n));
   const inFlight = client.request("a.b");
-  socket.receive(push("n", 1, { deflated: true }));
+  socket.receive(push("n", 1, { deflated: true }), push("n", 2));
   client.close();
   await assert.rejects(inFlight, { code: "PIT-499", metadata: { reason: "closed" } });
+  socket.receive(push("n", 3), packet(KICK));
   socket.lose(1000);
-  await settled();
-  mock.timers.tick(1_000_000);
+  await inflated();
+  const timers = mock.method(globalThis, "setTimeout");
+  pass(60_000);
+  assert.equal(timers.mock.callCount(), 0);
   assert.deepEqual([client.state.phase, heard, socket.closed], ["closed", [], true]);
+});
+
+test("what came before the end of the stream is heard before the end is told", async () => {
+  const { client, socket } = await open();
+  const heard = [];
+  client.on("n", (n) => heard.push(n));
+  socket.receive(push("n", 1, { deflated: true }), push("n", 2));
+  socket.lose();
+  client.watch(({ phase }) => heard.push(phase));
+  await ended(client, "reconnecting");
+  assert.deepEqual(heard, ["open", 1, 2, "reconnecting"]);
+});
+
+test("who closes while it waits to try again stays closed, and starts anew later", async () => {
+  const { client, sockets, socket } = await open();
+  socket.lose();
+  client.close();
+  mock.timers.tick(1_000_000);
+  assert.deepEqual([client.state.phase, sockets.length], ["closed", 1]);
+  const opened = client.open();
+  sockets[1].lose();
+  assert.equal(client.state.attempt, 1);
+  client.retry();
+  sockets[2].open();
+  await opened;
 });
 
 test("what a listener throws is its own affair", async () => {
@@ -354,6 +387,15 @@ test("a watcher may change the state that it hears of", async () => {
   stop();
   assert.deepEqual([client.state.phase, last], ["closed", ["open", "closed"]]);
   assert.equal(states.at(-1), "closed");
+});
+
+test("a watcher that another takes off is not called any more", async () => {
+  const { client, socket } = await open();
+  const late = [];
+  client.watch(({ phase }) => phase === "reconnecting" && stop());
+  const stop = client.watch(({ phase }) => late.push(phase));
+  socket.lose();
+  assert.deepEqual(late, ["open"]);
 });
 
 test("only what can be the URL of a server is taken", () => {
@@ -396,6 +438,12 @@ function ended(client, phase = "closed") {
 /** Time goes by bit by bit, so that a timer that starts another does it at its own time. */
 function pass(ms) {
   for (let passed = 0; passed < ms; passed += 1) mock.timers.tick(1);
+}
+
+/** What was given to the inflater before this has come out of it. */
+async function inflated() {
+  const body = deflateSync(Buffer.alloc(1_000_000));
+  for (let times = 0; times < 3; times += 1) await inflate(body, 1_000_000);
 }
 
 /** A turn of the event loop, in which all that is ready has run. */
