@@ -39,7 +39,6 @@ struct Join {
 
 #[derive(Serialize)]
 struct Joined {
-    room: String,
     here: BTreeSet<String>,
     recent: VecDeque<Message>,
 }
@@ -51,24 +50,23 @@ async fn join(
     if session.uid().is_none() {
         session.bind(&join.id).await?; // kicks the tab whose place this is
     }
-    rooms.leave(&session)?;
+    rooms.leave(&session);
     let mut rooms = rooms.lock();
-    if rooms.len() > ROOMS_MAX {
-        rooms.retain(|other, room| *other == title || !room.people.is_empty());
-    }
+    // Empty rooms are forgotten, but for one that somebody comes back to.
+    rooms.retain(|other, room| *other == title || !room.people.is_empty());
     let room = rooms.entry(title.clone()).or_default();
-    match room.people.members().into_iter().find(|person| name_of(person) == name) {
-        None => room.push("onJoin", &name)?,
-        Some(person) if person.uid() == session.uid() => {}
-        Some(_) => return Err(Error::new("CHAT-TAKEN", format!("{name} is somebody else here"))),
+    let namesake = room.people.members().into_iter().find(|person| name_of(person) == name);
+    if namesake.as_ref().is_some_and(|person| person.uid() != session.uid()) {
+        return Err(Error::new("CHAT-TAKEN", format!("{name} is somebody else here")));
     }
-    session.set("seat", (&title, &name))?;
-    room.people.join(&session);
-    Ok(Joined { room: title, here: room.names(), recent: room.recent.clone() })
-}
-
-async fn leave(session: Session, State(rooms): State<Rooms>) -> Result<(), Error> {
-    rooms.leave(&session)
+    if !room.people.join(&session) {
+        return Err(Error::new("CHAT-FULL", "nobody else fits into this room"));
+    }
+    session.set("seat", (title, &name))?;
+    if namesake.is_none() {
+        room.people.push("onJoin", &name)?;
+    }
+    Ok(Joined { here: room.names(), recent: room.recent.clone() })
 }
 
 async fn say(
@@ -76,18 +74,18 @@ async fn say(
 ) -> Result<(), Error> {
     let text = line(&text, TEXT_MAX)?;
     let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    rooms.of(&session, |room, from| {
+    rooms.seat(&session, |room, from| {
         let message = Message { from, text, at };
         room.recent.push_back(message.clone());
         if room.recent.len() > RECENT_MAX {
             room.recent.pop_front();
         }
-        room.push("onMessage", &message)
+        room.people.push("onMessage", &message)
     })
 }
 
 async fn typing(session: Session, State(rooms): State<Rooms>) -> Result<(), Error> {
-    rooms.of(&session, |room, name| room.push("onTyping", &name))
+    rooms.seat(&session, |room, name| room.people.push("onTyping", &name))
 }
 
 /// How many people are in each room.
@@ -102,22 +100,23 @@ impl Rooms {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something in the room of a session, if it is in one.
-    fn of<F>(&self, session: &Session, act: F) -> Result<(), Error>
-    where
-        F: FnOnce(&mut Room, String) -> Result<(), Error>,
-    {
-        let Some((title, name)) = session.get::<(String, String)>("seat") else { return Ok(()) };
-        act(self.lock().entry(title).or_default(), name)
+    /// Does something in the room of a session, with its name there.
+    fn seat(
+        &self, session: &Session, act: impl FnOnce(&mut Room, String) -> Result<usize, Error>,
+    ) -> Result<(), Error> {
+        let seat: Option<(String, String)> = session.get("seat");
+        let (title, name) = seat.ok_or_else(|| Error::new("CHAT-OUT", "join a room first"))?;
+        act(self.lock().entry(title).or_default(), name).map(drop)
     }
 
-    fn leave(&self, session: &Session) -> Result<(), Error> {
-        self.of(session, |room, name| {
+    fn leave(&self, session: &Session) {
+        // Without a seat there is nothing to leave.
+        let _ = self.seat(session, |room, name| {
             session.remove("seat");
             room.people.leave(session);
             let is_replaced = room.names().contains(&name);
-            if is_replaced { Ok(()) } else { room.push("onLeave", &name) }
-        })
+            if is_replaced { Ok(0) } else { room.people.push("onLeave", &name) }
+        });
     }
 }
 
@@ -125,14 +124,11 @@ impl Room {
     fn names(&self) -> BTreeSet<String> {
         self.people.members().iter().map(name_of).collect()
     }
-
-    fn push<T: Serialize + 'static>(&self, route: &str, value: &T) -> Result<(), Error> {
-        self.people.push(route, value).map(drop)
-    }
 }
 
 fn name_of(session: &Session) -> String {
-    session.get::<(String, String)>("seat").unwrap_or_default().1
+    let (_, name): (String, String) = session.get("seat").unwrap_or_default();
+    name
 }
 
 fn line(text: &str, chars_max: usize) -> Result<String, Error> {
@@ -147,11 +143,13 @@ fn main() -> Result<(), StartError> {
     let rooms = Rooms::default();
     let app = App::new(rooms.clone())
         .route("chat.join", join)
-        .route("chat.leave", leave)
         .route("chat.rooms", list)
         .route("chat.say", say)
         .notify("chat.typing", typing)
-        .on_close(move |session, _| std::future::ready(drop(rooms.leave(&session))));
+        .on_close(move |session, _| {
+            rooms.leave(&session);
+            async {}
+        });
     let page = |acceptor: Acceptor, (path, kind, text)| acceptor.page(path, kind, text);
     Server::new("chat", app)
         .accept(PAGES.into_iter().fold(Acceptor::ws(address), page))
@@ -162,8 +160,6 @@ fn main() -> Result<(), StartError> {
 const NAME_MAX: usize = 24;
 const TEXT_MAX: usize = 500;
 const RECENT_MAX: usize = 50;
-/// With more than these, the empty ones are forgotten.
-const ROOMS_MAX: usize = 100;
 
 const JS: &str = "text/javascript; charset=utf-8";
 const PAGES: [(&str, &str, &str); 6] = [

@@ -33,6 +33,7 @@ client.on("onMessage", (message) => {
 });
 
 client.on("onJoin", (name) => {
+  if (name === me.name) return;
   showNote(`${name} joined`);
   showHere([...here, name]);
 });
@@ -79,12 +80,12 @@ page.text.addEventListener("input", () => {
   client.notify("chat.typing");
 });
 
-page.leave.addEventListener("click", async () => {
+page.leave.addEventListener("click", () => {
   me.room = undefined;
   remember();
-  await client.request("chat.leave").catch(() => {});
   showDoor();
-  void listRooms();
+  client.close(); // hanging up is how one leaves
+  client.open().catch(() => {});
 });
 
 page.people.addEventListener("click", () => showPeople(page.people.ariaExpanded !== "true"));
@@ -102,9 +103,8 @@ document.addEventListener("visibilitychange", () => {
 
 async function join() {
   try {
-    const { room, here: names, recent } = await client.request("chat.join", me);
-    const isNew = page.title.textContent !== room || page.room.hidden;
-    me.room = room;
+    const { here: names, recent } = await client.request("chat.join", me);
+    const isNew = page.title.textContent !== me.room || page.room.hidden;
     remember();
     if (isNew) clearLog();
     showRoom();
@@ -161,7 +161,7 @@ function showMessage({ from, text, at }) {
   shown.add(key);
   const isFirst = last?.from !== from || at - last.at > GROUP_MS;
   last = { from, at };
-  const item = element("li", { className: "message" });
+  const item = element("li", { className: "message", key });
   item.classList.toggle("mine", from === me.name);
   item.classList.toggle("first", isFirst);
   item.append(face(from));
@@ -184,7 +184,10 @@ function showItem(item) {
   const { scrollHeight, scrollTop, clientHeight } = page.scroll;
   const follows = scrollHeight - scrollTop - clientHeight < 80;
   page.log.append(item);
-  while (page.log.children.length > LOG_MAX) page.log.firstChild.remove();
+  while (page.log.children.length > LOG_MAX) {
+    shown.delete(page.log.firstChild.key);
+    page.log.firstChild.remove();
+  }
   if (follows || item.classList.contains("mine")) page.scroll.scrollTop = page.scroll.scrollHeight;
 }
 
@@ -264,6 +267,7 @@ const TYPING_MS = 3_000;
 const GROUP_MS = 300_000;
 const LOG_MAX = 500;
 
-if (location.hash) page["room-name"].value = decodeURIComponent(location.hash.slice(1));
+const invited = new URLSearchParams(location.hash.slice(1)).get("room"); // as in /#room=tea
+if (invited) page["room-name"].value = invited;
 showDoor();
 client.open().catch(() => {});
