@@ -8,17 +8,24 @@ use std::sync::OnceLock;
 pub(crate) struct Shown {
     pub(crate) certificate: String,
     pub(crate) key: String,
-    /// Where a client finds the certificate.
+    /// Where the certificate is.
     pub(crate) file: PathBuf,
+    /// Where the key is.
+    pub(crate) key_file: PathBuf,
 }
 
 pub(crate) fn shown() -> &'static Shown {
     static SHOWN: OnceLock<Shown> = OnceLock::new();
     SHOWN.get_or_init(|| {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-        let certificate = made.cert.pem();
-        let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop.crt");
-        fs::write(&file, &certificate).unwrap();
-        Shown { certificate, key: made.signing_key.serialize_pem(), file }
+        let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let (file, key_file) = (write("interop.crt", &certificate), write("interop.key", &key));
+        Shown { certificate, key, file, key_file }
     })
+}
+
+fn write(name: &str, text: &str) -> PathBuf {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    fs::write(&file, text).unwrap();
+    file
 }

@@ -1,8 +1,8 @@
 //! Our client against Pitaya's own server, a process of its own for each test, on both runtimes.
 
+use std::any::type_name;
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -15,12 +15,14 @@ use pitaya_driver::{Client, ConnectError, Native, Timer as _};
 
 use crate::app::{Number, Speaks, Text, Uid};
 use crate::cases::{Serializer, Settings, Transport};
-use crate::go::{self, Server};
+use crate::certificate;
+use crate::go::{self, Go, Server};
 use crate::host::DICTIONARY;
+use crate::table;
 
-async fn requests_are_answered<R: Native>(program: &Path) {
-    async fn ask<R: Native, C: Speaks>(program: &Path, settings: Settings) {
-        let (_server, client) = connected::<R, C>(program, settings).await;
+async fn requests_are_answered<R: Native>(go: Go) {
+    async fn ask<R: Native, C: Speaks>(go: Go, settings: Settings) {
+        let (_server, client) = connected::<R, C>(go, settings).await;
         assert_eq!(client.server().heartbeat, HEARTBEAT);
         assert!(client.server().dictionary.is_empty());
         for msg in ["good", "", "ação, 你好, \u{1f3ae}, \"quoted\", tab\t, line\n"] {
@@ -29,16 +31,16 @@ async fn requests_are_answered<R: Native>(program: &Path) {
             }
         }
     }
-    ask::<R, Json>(program, JSON).await;
-    ask::<R, Protobuf>(program, PROTOBUF).await;
+    ask::<R, Json>(go, JSON).await;
+    ask::<R, Protobuf>(go, PROTOBUF).await;
 }
 
-async fn bytes_pass_as_they_are_compressed_or_not<R: Native>(program: &Path) {
+async fn bytes_pass_as_they_are_compressed_or_not<R: Native>(go: Go) {
     let mut random = Rng::new(1);
     let incompressible: Bytes = (0..60_001).map(|_| random.next_u64() as u8).collect();
     let bodies = [Bytes::new(), (0..=255).collect(), vec![b'a'; 60_000].into(), incompressible];
     for compression in [true, false] {
-        let server = Server::start(program, Settings { compression, ..JSON });
+        let server = Server::start(go, Settings { compression, ..JSON });
         for compression in [true, false] {
             let config = ClientConfig { compression, ..ClientConfig::default() };
             let client = connect::<R, Json>(&server, config).await.unwrap();
@@ -52,8 +54,8 @@ async fn bytes_pass_as_they_are_compressed_or_not<R: Native>(program: &Path) {
     }
 }
 
-async fn notifies_arrive_and_are_not_answered<R: Native>(program: &Path) {
-    let (_server, client) = connected::<R, Json>(program, JSON).await;
+async fn notifies_arrive_and_are_not_answered<R: Native>(go: Go) {
+    let (_server, client) = connected::<R, Json>(go, JSON).await;
     for _ in 0..3 {
         client.notify_raw(WAVE, Bytes::new()).unwrap();
     }
@@ -66,9 +68,9 @@ async fn notifies_arrive_and_are_not_answered<R: Native>(program: &Path) {
     assert_eq!(client.config().counters.count(Counter::RepliesLate), 0);
 }
 
-async fn a_session_is_bound_once<R: Native>(program: &Path) {
-    async fn bind<R: Native, C: Speaks>(program: &Path, settings: Settings) {
-        let (server, client) = connected::<R, C>(program, settings).await;
+async fn a_session_is_bound_once<R: Native>(go: Go) {
+    async fn bind<R: Native, C: Speaks>(go: Go, settings: Settings) {
+        let (server, client) = connected::<R, C>(go, settings).await;
         assert_eq!(bound(&client, "").await, Err(Error::unknown("illegal uid")));
         assert_eq!(whoami(&client).await, "");
         assert_eq!(bound(&client, "ada").await, Ok(uid("ada")));
@@ -82,13 +84,13 @@ async fn a_session_is_bound_once<R: Native>(program: &Path) {
         assert_eq!(whoami(&next).await, "");
         assert_eq!(bound(&next, "ada").await, Ok(uid("ada")));
     }
-    bind::<R, Json>(program, JSON).await;
-    bind::<R, Protobuf>(program, PROTOBUF).await;
+    bind::<R, Json>(go, JSON).await;
+    bind::<R, Protobuf>(go, PROTOBUF).await;
 }
 
 /// Unlike our server, Go's closes the older session without a kick.
-async fn a_newer_login_ends_the_older<R: Native>(program: &Path) {
-    let (server, older) = connected::<R, Json>(program, JSON).await;
+async fn a_newer_login_ends_the_older<R: Native>(go: Go) {
+    let (server, older) = connected::<R, Json>(go, JSON).await;
     let newer = connect::<R, Json>(&server, ClientConfig::default()).await.unwrap();
     bound(&older, "ada").await.unwrap();
     bound(&newer, "ada").await.unwrap();
@@ -96,9 +98,9 @@ async fn a_newer_login_ends_the_older<R: Native>(program: &Path) {
     assert_eq!(whoami(&newer).await, "ada");
 }
 
-async fn pushes_come_in_order_to_their_session_alone<R: Native>(program: &Path) {
-    async fn push<R: Native, C: Speaks>(program: &Path, settings: Settings) {
-        let (server, client) = connected::<R, C>(program, settings).await;
+async fn pushes_come_in_order_to_their_session_alone<R: Native>(go: Go) {
+    async fn push<R: Native, C: Speaks>(go: Go, settings: Settings) {
+        let (server, client) = connected::<R, C>(go, settings).await;
         let other = connect::<R, C>(&server, ClientConfig::default()).await.unwrap();
         let mut pushes = client.subscribe::<Number>("onNumber");
         let mut others = other.subscribe::<Number>("onNumber");
@@ -110,12 +112,12 @@ async fn pushes_come_in_order_to_their_session_alone<R: Native>(program: &Path) 
         assert_eq!(poll_once(others.next()).await, None);
         assert_eq!(poll_once(pushes.next()).await, None);
     }
-    push::<R, Json>(program, JSON).await;
-    push::<R, Protobuf>(program, PROTOBUF).await;
+    push::<R, Json>(go, JSON).await;
+    push::<R, Protobuf>(go, PROTOBUF).await;
 }
 
-async fn a_kick_ends_the_connection_and_what_waits<R: Native>(program: &Path) {
-    let (_server, client) = connected::<R, Json>(program, JSON).await;
+async fn a_kick_ends_the_connection_and_what_waits<R: Native>(go: Go) {
+    let (_server, client) = connected::<R, Json>(go, JSON).await;
     // The session is closed when the handler ends, so Go's server sends no reply.
     let error = client.request_raw("connector.testsvc.kickme", Bytes::new()).await.unwrap_err();
     assert_eq!(error.error().code, "PIT-499");
@@ -125,9 +127,9 @@ async fn a_kick_ends_the_connection_and_what_waits<R: Native>(program: &Path) {
     assert_eq!(unsent.error().code, "PIT-499");
 }
 
-async fn errors_come_with_code_text_and_metadata<R: Native>(program: &Path) {
-    async fn fail<R: Native, C: Speaks>(program: &Path, settings: Settings) {
-        let (_server, client) = connected::<R, C>(program, settings).await;
+async fn errors_come_with_code_text_and_metadata<R: Native>(go: Go) {
+    async fn fail<R: Native, C: Speaks>(go: Go, settings: Settings) {
+        let (_server, client) = connected::<R, C>(go, settings).await;
         let not_found = "pitaya/handler: connector.testsvc.nonexistenthandler not found";
         let meta = Error::new("PIT-433", "test error").with_metadata("some", "meta");
         for (route, wanted) in [
@@ -150,15 +152,15 @@ async fn errors_come_with_code_text_and_metadata<R: Native>(program: &Path) {
         assert_eq!(unreadable.unwrap_err().error().code, "PIT-400");
         echoes(&client, ECHO, "after the errors").await;
     }
-    fail::<R, Json>(program, JSON).await;
-    fail::<R, Protobuf>(program, PROTOBUF).await;
+    fail::<R, Json>(go, JSON).await;
+    fail::<R, Protobuf>(go, PROTOBUF).await;
 }
 
 /// Go's server compresses its handshake once a dictionary is in it, unless that is switched off.
-async fn routes_travel_as_the_codes_of_the_server<R: Native>(program: &Path) {
+async fn routes_travel_as_the_codes_of_the_server<R: Native>(go: Go) {
     for compression in [true, false] {
         let settings = Settings { compression, dictionary: true, ..JSON };
-        let (_server, client) = connected::<R, Json>(program, settings).await;
+        let (_server, client) = connected::<R, Json>(go, settings).await;
         assert_eq!(client.server().dictionary, Dictionary::new(DICTIONARY).unwrap());
         let mut pushes = client.subscribe::<Number>("onNumber");
         echoes(&client, ECHO, "coded").await;
@@ -171,8 +173,8 @@ async fn routes_travel_as_the_codes_of_the_server<R: Native>(program: &Path) {
     }
 }
 
-async fn a_quick_reply_overtakes_a_slow_one<R: Native>(program: &Path) {
-    let (_server, client) = connected::<R, Json>(program, JSON).await;
+async fn a_quick_reply_overtakes_a_slow_one<R: Native>(go: Go) {
+    let (_server, client) = connected::<R, Json>(go, JSON).await;
     let order = RefCell::new(Vec::new());
     let slow = async {
         slow(&client, 300).await;
@@ -186,8 +188,8 @@ async fn a_quick_reply_overtakes_a_slow_one<R: Native>(program: &Path) {
     assert_eq!(order.into_inner(), ["quick", "slow"]);
 }
 
-async fn a_reply_that_comes_too_late_is_dropped_and_counted<R: Native>(program: &Path) {
-    let (_server, client) = connected::<R, Json>(program, JSON).await;
+async fn a_reply_that_comes_too_late_is_dropped_and_counted<R: Native>(go: Go) {
+    let (_server, client) = connected::<R, Json>(go, JSON).await;
     let hasty = client.within(Duration::from_millis(50));
     let stuck = hasty.request_raw("connector.testsvc.stuck", Bytes::new()).await;
     assert_eq!(stuck.unwrap_err().to_string(), "PIT-504: request timeout");
@@ -198,32 +200,32 @@ async fn a_reply_that_comes_too_late_is_dropped_and_counted<R: Native>(program: 
     assert_eq!(client.config().counters.count(Counter::RepliesLate), 1);
 }
 
-async fn whoever_is_refused_is_told<R: Native>(program: &Path) {
-    let server = Server::start(program, JSON);
+async fn whoever_is_refused_is_told<R: Native>(go: Go) {
+    let server = Server::start(go, JSON);
     let mut config = ClientConfig::default();
     config.handshake.client_version = "refused".to_owned();
     let refused = connect::<R, Json>(&server, config).await.unwrap_err();
     let ConnectError::Closed { reason, .. } = refused else { panic!("{refused}") };
     assert!(matches!(reason, CloseReason::HandshakeRefused(_)), "{reason}");
     let protobuf = connect::<R, Protobuf>(&server, ClientConfig::default()).await.unwrap_err();
-    let text = format!("{} speaks json, this client protobuf", server.address());
+    let text = format!("{} speaks json, this client protobuf", server.url());
     assert_eq!(protobuf.to_string(), text);
     let welcome = connect::<R, Json>(&server, ClientConfig::default()).await.unwrap();
     echoes(&welcome, ECHO, "the next client is welcome").await;
 }
 
 /// For more than four intervals only heartbeats travel, both ways.
-async fn heartbeats_keep_the_connection<R: Native>(program: &Path) {
+async fn heartbeats_keep_the_connection<R: Native>(go: Go) {
     let limits = Limits::default().request_deadline(Duration::from_secs(10));
-    let server = Server::start(program, JSON);
+    let server = Server::start(go, JSON);
     let config = ClientConfig { limits, ..ClientConfig::default() };
     let client = connect::<R, Json>(&server, config).await.unwrap();
     slow(&client, 4500).await;
     echoes(&client, ECHO, "still here").await;
 }
 
-async fn a_server_that_falls_silent_is_given_up<R: Native>(program: &Path) {
-    let (server, client) = connected::<R, Json>(program, JSON).await;
+async fn a_server_that_falls_silent_is_given_up<R: Native>(go: Go) {
+    let (server, client) = connected::<R, Json>(go, JSON).await;
     echoes(&client, ECHO, "before the silence").await;
     let began = Instant::now();
     server.suspend();
@@ -234,8 +236,8 @@ async fn a_server_that_falls_silent_is_given_up<R: Native>(program: &Path) {
     assert_eq!(client.config().counters.count(Counter::ConnectionsSilent), 1);
 }
 
-async fn a_server_that_goes_away_ends_what_waits<R: Native>(program: &Path) {
-    let (mut server, client) = connected::<R, Json>(program, JSON).await;
+async fn a_server_that_goes_away_ends_what_waits<R: Native>(go: Go) {
+    let (mut server, client) = connected::<R, Json>(go, JSON).await;
     echoes(&client, ECHO, "before the end").await;
     let end = async { server.end() };
     let (waited, ()) = zip(client.request_raw("connector.testsvc.stuck", Bytes::new()), end).await;
@@ -248,13 +250,26 @@ async fn a_server_that_goes_away_ends_what_waits<R: Native>(program: &Path) {
 
 macro_rules! on_both_runtimes {
     ($($test:ident)*) => {
-        mod on_tokio {
-            use pitaya_tokio::Tokio as Runtime;
-            $(#[test] fn $test() { super::run::<Runtime>(super::$test::<Runtime>); })*
-        }
-        mod on_smol {
-            use pitaya_smol::Smol as Runtime;
-            $(#[test] fn $test() { super::run::<Runtime>(super::$test::<Runtime>); })*
+        const TESTS: &[&str] = &[$(stringify!($test)),*];
+
+        over!(tokio_over_tcp, pitaya_tokio::Tokio, Tcp, $($test)*);
+        over!(tokio_over_tls, pitaya_tokio::Tokio, Tls, $($test)*);
+        over!(tokio_over_ws, pitaya_tokio::Tokio, Ws, $($test)*);
+        over!(tokio_over_wss, pitaya_tokio::Tokio, Wss, $($test)*);
+        over!(smol_over_tcp, pitaya_smol::Smol, Tcp, $($test)*);
+        over!(smol_over_tls, pitaya_smol::Smol, Tls, $($test)*);
+        over!(smol_over_ws, pitaya_smol::Smol, Ws, $($test)*);
+        over!(smol_over_wss, pitaya_smol::Smol, Wss, $($test)*);
+    };
+}
+
+macro_rules! over {
+    ($module:ident, $runtime:ty, $transport:ident, $($test:ident)*) => {
+        mod $module {
+            use super::Transport;
+            $(#[test] fn $test() {
+                super::run::<$runtime>(Transport::$transport, super::$test::<$runtime>);
+            })*
         }
     };
 }
@@ -277,8 +292,9 @@ on_both_runtimes! {
     whoever_is_refused_is_told
 }
 
-fn run<R: Native>(test: impl AsyncFnOnce(&Path)) {
+fn run<R: Native>(transport: Transport, test: impl AsyncFnOnce(Go)) {
     let Some(program) = go::program() else { return };
+    let go = Go { program, transport };
     let in_time = async {
         let runtime = R::current().unwrap();
         let (mut timer, until) = (runtime.timer(), runtime.now() + TEST_TIME_MAX);
@@ -286,15 +302,15 @@ fn run<R: Native>(test: impl AsyncFnOnce(&Path)) {
             poll_fn(|cx| timer.poll_at(cx, until)).await;
             panic!("it hangs");
         };
-        or(test(program), late).await;
+        or(test(go), late).await;
     };
     R::block_on(in_time).unwrap();
+    let runtime = if type_name::<R>().contains("smol") { "smol" } else { "tokio" };
+    table::add_one_of(TESTS.len(), "our client, Pitaya's server", transport.name(), runtime);
 }
 
-async fn connected<R: Native, C: Speaks>(
-    program: &Path, settings: Settings,
-) -> (Server, Client<R, C>) {
-    let server = Server::start(program, settings);
+async fn connected<R: Native, C: Speaks>(go: Go, settings: Settings) -> (Server, Client<R, C>) {
+    let server = Server::start(go, settings);
     let client = connect(&server, ClientConfig::default()).await.unwrap();
     (server, client)
 }
@@ -303,7 +319,8 @@ async fn connect<R: Native, C: Speaks>(
     server: &Server, mut config: ClientConfig,
 ) -> Result<Client<R, C>, ConnectError> {
     config.limits.reconnect_attempts_max = 0;
-    Client::connect_with(server.address(), config).await
+    let client = Client::builder(server.url()).codec().config(config);
+    client.ca(&*certificate::shown().certificate).connect().await
 }
 
 async fn echoes<R: Native, C: Speaks>(client: &Client<R, C>, route: &str, msg: &str) {
@@ -337,6 +354,7 @@ fn uid(uid: &str) -> Uid {
     Uid { uid: uid.to_owned() }
 }
 
+/// Over which transport, each test says.
 const JSON: Settings = Settings::plain(Transport::Tcp);
 const PROTOBUF: Settings = Settings { serializer: Serializer::Protobuf, ..JSON };
 

@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::cases::Settings;
+use crate::cases::{Settings, Transport};
+use crate::certificate;
 use crate::table;
 
 /// The program, or nothing on a machine without Go. Says so then, but for CI, where it panics.
@@ -39,18 +40,28 @@ fn build() -> Option<PathBuf> {
     }
 }
 
+/// How a server in Go is started.
+#[derive(Clone, Copy)]
+pub(crate) struct Go {
+    pub(crate) program: &'static Path,
+    pub(crate) transport: Transport,
+}
+
 /// Pitaya's own server, with the handlers of `tests/interop/README.md`.
 pub(crate) struct Server {
-    address: String,
+    url: String,
     process: Child,
 }
 
 impl Server {
-    pub(crate) fn start(program: &Path, settings: Settings) -> Self {
+    pub(crate) fn start(go: Go, settings: Settings) -> Self {
         let on = |on| if on { "on" } else { "off" };
-        let mut process = Command::new(program)
+        let shown = certificate::shown();
+        let mut process = Command::new(go.program)
             .args(["server", "--addr", "127.0.0.1:0", "--heartbeat", "1s"])
-            .args(["--transport", settings.transport.name()])
+            .args(["--transport", go.transport.name()])
+            .args(["--cert".as_ref(), shown.file.as_os_str()])
+            .args(["--key".as_ref(), shown.key_file.as_os_str()])
             .args(["--serializer", settings.serializer.name()])
             .args(["--compression", on(settings.compression)])
             .args(["--dictionary", on(settings.dictionary)])
@@ -62,11 +73,11 @@ impl Server {
         let output = process.stdout.as_mut().expect("asked for");
         BufReader::new(output).read_line(&mut line).expect("it says where it listens");
         let address = line.trim().strip_prefix("LISTENING ").expect("it listens").to_owned();
-        Self { address, process }
+        Self { url: format!("{}://{address}", go.transport.name()), process }
     }
 
-    pub(crate) fn address(&self) -> &str {
-        &self.address
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Stops it in its tracks; its sockets stay open and are served by nobody.

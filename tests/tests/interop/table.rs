@@ -1,10 +1,25 @@
 //! The table of peers: what each run adds to it, and what is said where a peer is missing.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
+use std::sync::Mutex;
 
 /// Adds a row. They have a mark of their own, by which a script finds them among all else.
 pub(crate) fn add(peer: &str, transport: &str, runtime: &str, passed: usize, failed: usize) {
     println!("PEER  {peer:35}  {transport:4}  {runtime:18}  {passed:4} passed  {failed:3} failed");
+}
+
+/// Counts a test that passed, and adds the row of its kind once all of them have.
+pub(crate) fn add_one_of(
+    all: usize, peer: &'static str, transport: &'static str, runtime: &'static str,
+) {
+    static PASSED: Mutex<BTreeMap<[&str; 3], usize>> = Mutex::new(BTreeMap::new());
+    let mut passed = PASSED.lock().unwrap();
+    let passed = passed.entry([peer, transport, runtime]).or_insert(0);
+    *passed += 1;
+    if *passed == all {
+        add(peer, transport, runtime, all, 0);
+    }
 }
 
 /// Says that a peer is not met on this machine; with `CI=true` that is an error.
