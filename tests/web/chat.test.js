@@ -47,6 +47,7 @@ test("two tabs see each other", async () => {
   await ada.waitForFunction(() =>
     document.querySelector("#typing").textContent.includes("Bob is typing"),
   );
+  assert.equal((await textOf(bob, "#typing")).trim(), "");
   await bob.browserContext().close();
   tabs.pop();
   await sees(ada, "Bob left");

@@ -45,6 +45,7 @@ client.on("onLeave", (name) => {
 });
 
 client.on("onTyping", (name) => {
+  if (name === me.name) return;
   clearTimeout(typists.get(name));
   typists.set(name, setTimeout(() => stopTyping(name), TYPING_MS));
   showTyping();
