@@ -25,6 +25,17 @@ const cases = {
     }
   },
 
+  // A codec in a page writes what is no UTF-8, which costs the call and not the connection.
+  async "beyond-the-basic-plane"({ connect, codec }) {
+    const client = await connect();
+    const text = { msg: "\u{1f3ae}" };
+    const isUtf8 = Buffer.from(codec.strencode(text.msg)).equals(Buffer.from(text.msg));
+    const reply = await client.request(route("echo"), text);
+    assert.equal(reply.code, isUtf8 ? undefined : "PIT-400");
+    assert.equal(reply.msg === text.msg, isUtf8);
+    assert.deepEqual(await client.request(route("echo"), { msg: "here" }), { msg: "here" });
+  },
+
   async "many-requests"({ connect }) {
     const client = await connect();
     const texts = Array.from({ length: 300 }, (_, n) => ({ msg: `request ${n}` }));
@@ -130,7 +141,7 @@ async function play(name, codec, url, prefix) {
     return clients.at(-1);
   };
   try {
-    await within(CASE_MILLIS_MAX, cases[name]({ connect, uid: `${prefix} ${name}` }));
+    await within(CASE_MILLIS_MAX, cases[name]({ codec, connect, uid: `${prefix} ${name}` }));
     console.log(`PASS ${name}`);
   } catch (error) {
     console.log(`FAIL ${name}: ${error.message.replace(/\s+/g, " ")}`);

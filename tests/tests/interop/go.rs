@@ -33,7 +33,7 @@ fn build() -> Option<PathBuf> {
             Some(program)
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            table::skip("Go", &format!("there is no `go`: {error}"));
+            table::skip("go", "there is no `go`");
             None
         }
         Err(error) => panic!("`go` does not start: {error}"),

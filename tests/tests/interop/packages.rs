@@ -13,7 +13,7 @@ use crate::table;
 pub(crate) fn node(script: &str) -> Option<Command> {
     static PACKAGES: OnceLock<Option<PathBuf>> = OnceLock::new();
     let packages = PACKAGES.get_or_init(|| {
-        prepared("JavaScript", "js", &["package.json", "package-lock.json"], |folder| {
+        prepared("node", "js", &["package.json", "package-lock.json"], |folder| {
             run(Command::new("npm")
                 .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
                 .current_dir(folder))
@@ -31,7 +31,7 @@ pub(crate) fn node(script: &str) -> Option<Command> {
 pub(crate) fn python(script: &str) -> Option<Command> {
     static PACKAGES: OnceLock<Option<PathBuf>> = OnceLock::new();
     let packages = PACKAGES.get_or_init(|| {
-        prepared("Python", "python", &["requirements-build.txt", "requirements.txt"], |folder| {
+        prepared("python3", "python", &["requirements-build.txt", "requirements.txt"], |folder| {
             run(Command::new("python3").args(["-m", "venv", "."]).current_dir(folder))?;
             let pip = || {
                 let mut pip = Command::new(folder.join("bin/pip"));
@@ -53,28 +53,28 @@ pub(crate) fn python(script: &str) -> Option<Command> {
     Some(python)
 }
 
-/// A folder with the packages that these files of `language` lock, installed unless they are there.
+/// A folder with the packages that these files lock, installed unless they are there.
 fn prepared(
-    language: &str, folder: &str, locks: &[&str], install: impl Fn(&Path) -> Result<(), String>,
+    program: &str, folder: &str, locks: &[&str], install: impl Fn(&Path) -> Result<(), String>,
 ) -> Option<PathBuf> {
     let (source, folder) = (source(folder), Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder));
     let locked: String =
         locks.iter().map(|lock| fs::read_to_string(source.join(lock)).unwrap()).collect();
     let stamp = folder.join("installed");
-    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == locked) {
-        return Some(folder);
-    }
-    let _ = fs::remove_dir_all(&folder); // there may be none
-    fs::create_dir_all(&folder).unwrap();
-    for lock in locks {
-        fs::copy(source.join(lock), folder.join(lock)).unwrap();
-    }
-    if let Err(why) = install(&folder) {
-        table::skip(language, &why);
-        return None;
-    }
-    fs::write(stamp, locked).unwrap();
-    Some(folder)
+    let installed = run(Command::new(program).arg("--version")).and_then(|()| {
+        if fs::read_to_string(&stamp).is_ok_and(|installed| installed == locked) {
+            return Ok(());
+        }
+        let _ = fs::remove_dir_all(&folder); // there may be none
+        fs::create_dir_all(&folder).unwrap();
+        for lock in locks {
+            fs::copy(source.join(lock), folder.join(lock)).unwrap();
+        }
+        install(&folder)?;
+        fs::write(&stamp, &locked).unwrap();
+        Ok(())
+    });
+    installed.map_err(|why| table::skip(program, &why)).ok().map(|()| folder)
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
