@@ -56,7 +56,7 @@ pub(crate) struct Args {
     /// How long to load the server before the measuring begins
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = plan::time)]
     warmup: Duration,
-    /// How long to wait for a connection or for a reply
+    /// How long to wait for a reply; connections are waited for at least 5 s
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = plan::time)]
     timeout: Duration,
     /// How many connections may be on their way at the same time

@@ -56,8 +56,9 @@ impl Plan {
             .in_flight_max(self.depth)
             .outbound_packets_max(usual.outbound_packets_max.max(2 * self.depth))
             .outbound_bytes_max(usual.outbound_bytes_max.max(2 * waiting_bytes))
-            .connect_timeout(self.timeout)
-            .write_timeout(self.timeout);
+            // How soon a server replies says nothing about how soon thousands are let in.
+            .connect_timeout(self.timeout.max(usual.connect_timeout))
+            .write_timeout(self.timeout.max(usual.write_timeout));
         ClientConfig { limits, ..ClientConfig::default() }
     }
 }
