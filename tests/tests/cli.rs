@@ -26,6 +26,7 @@ fn lines_from_a_pipe_are_answered_one_by_one() {
         request hall.echo {"text": "a  b"}
         request hall.push 7
         request hall.echo
+        notify hall.wave
         routes
     "#;
     let said = pitaya(&["repl", &hall.url()], lines);
@@ -38,6 +39,7 @@ fn lines_from_a_pipe_are_answered_one_by_one() {
         "hall.coded",
         "hall.echo",
         "hall.push",
+        "hall.wave",
         "onSeven",
     ];
     assert_eq!(said.lines(), expected);
@@ -47,9 +49,19 @@ fn lines_from_a_pipe_are_answered_one_by_one() {
 #[test]
 fn what_goes_wrong_in_a_pipe_is_told_and_the_rest_still_runs() {
     let hall = Hall::start();
-    let lines = "fly\nrequest hall.fail\npush on Type\nrequest\nconnect\nrequest hall.echo 1";
+    let lines = "fly\nrequest hall.fail\npush on Type\nrequest\nconnect\nrequest hall.echo 1\n\
+                 request hall.gone\nroutes";
     let said = pitaya(&["repl", &hall.url()], lines);
-    assert_eq!(said.lines()[1..], ["error HALL-7: it is closed", "  opens: at 8", "sv-> 1"]);
+    let expected = [
+        "error HALL-7: it is closed",
+        "  opens: at 8",
+        "sv-> 1",
+        "error PIT-404: pitaya/handler: gate.hall.gone not found",
+        "hall.coded",
+        "hall.echo",
+        "hall.fail",
+    ];
+    assert_eq!(said.lines()[1..], expected);
     let errors: Vec<_> = said.errors.lines().collect();
     let connected = format!("error: connected to {} already", hall.url());
     let expected = [
@@ -191,6 +203,8 @@ fn a_server_that_nobody_vouches_for_is_not_talked_to_unasked() {
         let is_tls = !url.starts_with("ws:");
         let unknown = pitaya(&["repl", url, "--ca", other.to_str().unwrap()], "");
         assert_eq!(unknown.code, i32::from(is_tls), "{unknown:?}");
+        let says_why = unknown.errors.contains(&format!("no connection to {url}: invalid peer"));
+        assert_eq!(says_why, is_tls, "{unknown:?}");
         let unnamed = pitaya(&["repl", url], "");
         assert_eq!(unnamed.code, i32::from(is_tls), "{unnamed:?}");
         let anybody = pitaya(&["repl", url, "--insecure"], "");

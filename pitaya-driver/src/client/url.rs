@@ -94,7 +94,7 @@ impl Url {
     }
 
     /// The host as others are told it, and the port if it is not the usual one.
-    pub(super) fn authority(&self) -> String {
+    pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { &format!("[{}]", self.host) } else { &self.host };
         if self.scheme.port() == Some(self.port) {
             host.clone()

@@ -145,8 +145,8 @@ impl Crew {
             Arc::clone(&mailbox),
             (limits, &self.config.counters),
         ));
-        let outcome = opened.await.unwrap_or(Err(CloseReason::Closed));
-        outcome.map_err(|reason| format!("{} said no: {reason}", self.door))?;
+        let outcome = opened.await.unwrap_or_else(|_| Err("closed".to_owned()));
+        outcome.map_err(|why| format!("no connection to {}: {why}", self.door))?;
         let mut hands = self.hands.lock().unwrap_or_else(PoisonError::into_inner);
         hands.push(Hand { mailbox, task });
         Ok(())

@@ -1,5 +1,6 @@
 //! One connection of the load: what it asks next, and what came of what it asked.
 
+use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
@@ -7,12 +8,14 @@ use std::task::{Context, Waker};
 use pitaya_driver::Serve;
 use pitaya_tokio::{
     ClientCommand, ClientConn, ClientEvent, ClientRequest, CloseReason, Error, Instant,
+    RequestError,
 };
 use tokio::sync::oneshot;
 
 use super::pace::Schedule;
 use super::plan::Plan;
 use super::tally::Tally;
+use crate::door::words;
 
 /// What all connections share.
 pub(crate) struct Shared {
@@ -96,17 +99,27 @@ pub(crate) struct Worker {
     is_open: bool,
     /// Requests so far, each of which has its place in the schedule.
     asked: u64,
-    opening: Option<oneshot::Sender<Result<(), CloseReason>>>,
+    opening: Option<oneshot::Sender<Result<(), String>>>,
+    /// What the stream said when it failed.
+    failure: Option<String>,
 }
 
 type Command = ClientCommand<Instant>;
 
 impl Worker {
     pub(crate) fn new(
-        shared: &Arc<Shared>, index: usize, opening: oneshot::Sender<Result<(), CloseReason>>,
+        shared: &Arc<Shared>, index: usize, opening: oneshot::Sender<Result<(), String>>,
     ) -> Self {
         let shared = Arc::clone(shared);
-        Self { shared, index, in_flight: 0, is_open: false, asked: 0, opening: Some(opening) }
+        Self {
+            shared,
+            index,
+            in_flight: 0,
+            is_open: false,
+            asked: 0,
+            opening: Some(opening),
+            failure: None,
+        }
     }
 
     /// Asks as often as there is room and time.
@@ -139,7 +152,7 @@ impl Worker {
         self.shared.asked.fetch_add(sent as u64, Ordering::Relaxed);
     }
 
-    fn answered(&mut self, now: Instant, sent: Instant, result: Result<&[u8], Error>) {
+    fn answered(&mut self, now: Instant, sent: Instant, result: Result<&[u8], RequestError>) {
         self.in_flight -= 1;
         self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
         let mut tally = self.shared.tally();
@@ -148,10 +161,11 @@ impl Worker {
                 return tally.fail("a reply that is not the expected one", 1);
             }
             (Ok(_), _) => tally.replies += 1,
-            (Err(error), _) => {
-                tally.fail(&format!("{}: {}", error.code, error.msg), 1);
+            (Err(failure), _) => {
+                let Error { code, msg, .. } = failure.error();
+                tally.fail(&format!("{code}: {msg}"), 1);
                 drop(tally);
-                if error.code == CONNECTION_LOST {
+                if code == CONNECTION_LOST && !matches!(failure, RequestError::Answered(_)) {
                     // Its end follows, and whatever is asked until then is lost too.
                     self.leave();
                 }
@@ -173,13 +187,14 @@ impl Worker {
     }
 
     fn closed(&mut self, reason: CloseReason) {
+        let why = words(&reason, self.failure.as_ref());
         if let Some(opening) = self.opening.take() {
             // The run may be over by now.
-            let _ = opening.send(Err(reason));
+            let _ = opening.send(Err(why));
             return;
         }
         if reason != CloseReason::Closed {
-            self.shared.tally().fail(&format!("closed: {reason}"), 1);
+            self.shared.tally().fail(&format!("closed: {why}"), 1);
         }
         self.leave();
     }
@@ -194,15 +209,17 @@ impl Worker {
 impl Serve<ClientConn<Instant>> for Worker {
     fn handle_bytes(&mut self, _now: Instant) {}
 
+    fn handle_failure(&mut self, error: &io::Error) {
+        self.failure = Some(error.to_string());
+    }
+
     fn handle_event(
         &mut self, now: Instant, _cx: &mut Context<'_>, event: ClientEvent<'_, Instant>,
         commands: &mut Vec<Command>,
     ) {
         match event {
             ClientEvent::Opened(_) => self.opened(),
-            ClientEvent::Reply { waiter, result } => {
-                self.answered(now, waiter, result.map_err(Error::from))
-            }
+            ClientEvent::Reply { waiter, result } => self.answered(now, waiter, result),
             ClientEvent::Push { .. } => self.shared.tally().pushes += 1,
             ClientEvent::Closed(reason) => self.closed(reason),
         }

@@ -1,6 +1,7 @@
 //! One connection to a server, and what it says by itself.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
@@ -14,8 +15,9 @@ use pitaya_tokio::{
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::json::escaped;
 use super::screen::Screen;
-use crate::door::Door;
+use crate::door::{Door, words};
 
 /// A connection whose handshake is done.
 pub(crate) struct Connection {
@@ -60,6 +62,7 @@ impl Connection {
             mailbox: Arc::clone(&mailbox),
             ended: Arc::clone(&ended),
             opening: Some(opening),
+            failure: None,
         };
         let counters = Arc::clone(&config.counters);
         let machine = ClientConn::new(Arc::new(config), began);
@@ -72,8 +75,8 @@ impl Connection {
             (&limits, &counters),
         ));
         let deadline = limits.request_deadline;
-        let outcome = opened.await.unwrap_or(Err(CloseReason::Closed));
-        let serializer = outcome.map_err(|reason| format!("{door} said no: {reason}"))?;
+        let outcome = opened.await.unwrap_or_else(|_| Err("closed".to_owned()));
+        let serializer = outcome.map_err(|why| format!("no connection to {door}: {why}"))?;
         Ok(Self { mailbox, runtime, deadline, ended, timers, task, serializer })
     }
 
@@ -150,12 +153,18 @@ struct Serving {
     routes: Routes,
     mailbox: Arc<Mailbox<ClientCommand<Waiter>>>,
     ended: Arc<AtomicBool>,
-    /// Whoever waits for the handshake: the serializer of the server, or why it said no.
-    opening: Option<oneshot::Sender<Result<String, CloseReason>>>,
+    /// Whoever waits for the handshake: the serializer of the server, or why there is none.
+    opening: Option<oneshot::Sender<Result<String, String>>>,
+    /// What the stream said when it failed.
+    failure: Option<String>,
 }
 
 impl Serve<ClientConn<Waiter>> for Serving {
     fn handle_bytes(&mut self, _now: Instant) {}
+
+    fn handle_failure(&mut self, error: &io::Error) {
+        self.failure = Some(error.to_string());
+    }
 
     fn handle_event(
         &mut self, _now: Instant, _cx: &mut Context<'_>, event: ClientEvent<'_, Waiter>,
@@ -177,10 +186,11 @@ impl Serve<ClientConn<Waiter>> for Serving {
             ClientEvent::Closed(reason) => {
                 self.mailbox.close();
                 self.ended.store(true, Ordering::Relaxed);
+                let why = words(&reason, self.failure.as_ref());
                 if self.opening.is_none() && reason != CloseReason::Closed {
-                    self.screen.note(&format!("closed: {reason}"));
+                    self.screen.note(&format!("closed: {}", escaped(&why)));
                 }
-                self.opened(Err(reason));
+                self.opened(Err(why));
             }
         }
     }
@@ -196,7 +206,7 @@ impl Serve<ClientConn<Waiter>> for Serving {
 }
 
 impl Serving {
-    fn opened(&mut self, outcome: Result<String, CloseReason>) {
+    fn opened(&mut self, outcome: Result<String, String>) {
         if let Some(opening) = self.opening.take() {
             // Whoever connects may have given up.
             let _ = opening.send(outcome);

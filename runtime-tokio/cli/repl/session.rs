@@ -114,15 +114,15 @@ impl Session {
 
     async fn request(&self, route: &str, data: String) -> Result<(), Failure> {
         let connection = self.open().ok_or_else(not_connected)?;
-        self.routes.learn(route);
-        match connection.request(route, Bytes::from(data)).await {
-            Ok(body) => self.screen.reply(&body),
-            Err(error) => {
-                self.screen.failure(&error);
-                return Err(Failure::Unanswered);
-            }
+        let answer = connection.request(route, Bytes::from(data)).await;
+        if !answer.as_ref().is_err_and(|error| error.code == NO_SUCH_ROUTE) {
+            self.routes.learn(route);
         }
-        Ok(())
+        let shown = answer.map(|body| self.screen.reply(&body));
+        shown.map_err(|error| {
+            self.screen.failure(&error);
+            Failure::Unanswered
+        })
     }
 
     fn notify(&self, route: &str, data: String) -> Result<(), Failure> {
@@ -194,4 +194,5 @@ fn no_descriptors(route: &str) -> String {
     )
 }
 
+const NO_SUCH_ROUTE: &str = "PIT-404";
 const USUAL_URL: &str = "tcp://127.0.0.1:3250";

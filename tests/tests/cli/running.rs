@@ -136,8 +136,9 @@ impl Hall {
 
     /// One for each kind of door.
     pub(crate) fn urls(&self) -> Vec<String> {
-        let schemes = ["tcp", "tls", "ws", "wss"].iter();
-        schemes.zip(&self.addresses).map(|(scheme, at)| format!("{scheme}://{at}")).collect()
+        let kinds = [("tcp", ""), ("tls", ""), ("ws", "/"), ("wss", "/")].into_iter();
+        let doors = kinds.zip(&self.addresses);
+        doors.map(|((scheme, path), at)| format!("{scheme}://{at}{path}")).collect()
     }
 
     pub(crate) fn url(&self) -> String {
