@@ -13,8 +13,10 @@ use pitaya_proto::zlib::Scratch;
 /// all others copy the packet.
 #[derive(Debug, Eq, PartialEq)]
 pub struct Broadcast {
-    pub(crate) route: Arc<str>,
-    pub(crate) body: Bytes,
+    /// What it is called.
+    pub route: Arc<str>,
+    /// What is told.
+    pub body: Bytes,
     /// By whether the route is a code, and whether the body may be compressed; with the code.
     packets: [OnceLock<(Option<u16>, Vec<u8>)>; 4],
 }
@@ -23,11 +25,6 @@ impl Broadcast {
     /// A push that nobody got yet.
     pub fn new(route: impl Into<Arc<str>>, body: impl Into<Bytes>) -> Self {
         Self { route: route.into(), body: body.into(), packets: Default::default() }
-    }
-
-    /// How long the body is, before it is compressed.
-    pub fn body_bytes(&self) -> usize {
-        self.body.len()
     }
 
     /// The packet for clients of this kind; nothing if the wire cannot carry it, or if the server

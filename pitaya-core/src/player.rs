@@ -203,7 +203,7 @@ impl Player {
         match self.calls.handle_ended(key) {
             Ended::Answers(request) if self.conn.is_open() => {
                 if !self.conn.reply(now, request, &reply, scratch) {
-                    let error = Error::internal("the reply is too large for a packet");
+                    let error = Error::new(error::INTERNAL, "the reply is too large for a packet");
                     self.refuse(now, Some(request), &error, scratch);
                 }
             }
@@ -230,7 +230,7 @@ impl Player {
 
     /// Reading goes on as long as there is room for calls; the last call of a drain is the end.
     fn update(&mut self, now: Instant) {
-        self.conn.pause(self.drains || self.calls.is_full());
+        self.conn.held = self.drains || self.calls.is_full();
         if self.drains && self.calls.is_empty() {
             self.conn.close(now, CloseReason::Shutdown);
         }

@@ -72,11 +72,6 @@ impl Error {
             .with_metadata("timeout", duration(timeout))
     }
 
-    /// PIT-500: the framework could not do its part.
-    pub fn internal(msg: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(INTERNAL, msg)
-    }
-
     /// Go's JSON, except that `code` and `msg` are there even when empty: Unity fails
     /// without them.
     pub fn to_json(&self) -> Vec<u8> {

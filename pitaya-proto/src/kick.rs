@@ -1,7 +1,6 @@
 //! The body of a kick: nothing, or why.
 
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Appends `{"reason":".."}`. Go and C clients ignore it; JavaScript ones fail without it.
 pub fn encode(reason: &str, out: &mut Vec<u8>) {
@@ -14,12 +13,8 @@ pub fn parse(body: &[u8], bytes_max: usize) -> Option<String> {
     if body.len() > bytes_max {
         return None;
     }
-    serde_json::from_slice(body).ok().map(|Body { reason }| reason)
-}
-
-#[derive(Deserialize)]
-struct Body {
-    reason: String,
+    let body: Value = serde_json::from_slice(body).ok()?;
+    body.get("reason")?.as_str().map(str::to_owned)
 }
 
 #[cfg(test)]

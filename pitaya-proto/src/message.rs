@@ -120,8 +120,9 @@ impl<'a> Message<'a> {
                 (0, Some(u8::try_from(name.len()).map_err(too_long)?), *name)
             }
         };
+        let zlib = if matches!(body, Body::Zlib(_)) { ZLIB } else { 0 };
         out.reserve(HEAD_BYTES_MAX + name.len() + body.bytes().len());
-        out.push(flag | code | body.flag());
+        out.push(flag | code | zlib);
         if let Some(id) = id {
             encode_id(id, out);
         }
@@ -190,13 +191,6 @@ impl<'a> Body<'a> {
     #[inline]
     fn decode(flag: u8, bytes: &'a [u8]) -> Self {
         if flag & ZLIB == 0 { Body::Plain(bytes) } else { Body::Zlib(bytes) }
-    }
-
-    fn flag(self) -> u8 {
-        match self {
-            Body::Plain(_) => 0,
-            Body::Zlib(_) => ZLIB,
-        }
     }
 }
 

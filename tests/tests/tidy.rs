@@ -443,7 +443,7 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 60;
 const MEDIAN_FUNCTION_LINES_MAX: usize = 10;
 const COLUMNS_MAX: usize = 100;
-const PURE_CODE_LINES_MAX: usize = 4_100;
+const PURE_CODE_LINES_MAX: usize = 4_000;
 const RUNTIME_LINES_MAX: usize = 250;
 const EQUAL_LINES_MAX: usize = 5;
 

@@ -58,8 +58,8 @@ fn handshake_responses_are_written_as_go_writes_them() {
     assert_eq!(parsed(&named("packet_handshake_resp_200_dict_zlib")), plain);
     let mut out = Vec::new();
     let fraction = parsed(&named("handshake_resp_heartbeat_fraction_bad")).unwrap();
-    fraction.encode(&mut out);
-    assert!(String::from_utf8(out).unwrap().contains(r#""heartbeat":30,"#));
+    fraction.encode_packet(&mut out).unwrap();
+    assert!(str::from_utf8(&out[packet::HEADER_BYTES..]).unwrap().contains(r#""heartbeat":30,"#));
 }
 
 /// Vectors of parts that are not written yet.

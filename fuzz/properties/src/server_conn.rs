@@ -9,6 +9,7 @@ use arbitrary::Arbitrary;
 use pitaya_core::{
     CloseReason, ConnConfig, ConnEvent, Instant, Limits, Machine, Next, Outbox, Reply, ServerConn,
 };
+use pitaya_proto::handshake::HandshakeRequest;
 use pitaya_proto::packet::HEADER_BYTES;
 use pitaya_proto::zlib::Scratch;
 
@@ -43,11 +44,12 @@ fn run(data: &[u8], cut: Cut) -> Transcript {
     let mut script = Script::new(data);
     let limits = limits(script.choice());
     let mut told = Told { limits: limits.clone(), ..Told::default() };
-    let config = ConnConfig::new("json", dictionary(), limits).expect("it is small");
-    let config = config.validator("platform", |request| match &*request.platform {
+    let mut config = ConnConfig::new("json", dictionary(), limits).expect("it is small");
+    let validator = |request: &HandshakeRequest| match &*request.platform {
         "refused" => Err("refused".to_owned()),
         _ => Ok(()),
-    });
+    };
+    config.validators.push(("platform".to_owned(), Box::new(validator)));
     let conn = Bare(ServerConn::new(Arc::new(config), Instant::ZERO));
     let mut end = End::new(conn, Instant::ZERO, cut);
     let mut order = ServerOrder::default();
@@ -206,7 +208,7 @@ impl Machine for Bare {
             Order::Kick(reason) => {
                 self.0.kick(now, reason.then_some("why"), CloseReason::Replaced);
             }
-            Order::Pause(held) => self.0.pause(held),
+            Order::Pause(held) => self.0.held = held,
             Order::Push(bytes) => self.0.push(now, "on.news", &vec![b'x'; bytes], scratch),
             Order::Reply(request, bytes) => {
                 let carried = self.0.reply(now, request, &Reply::ok(vec![b'x'; bytes]), scratch);

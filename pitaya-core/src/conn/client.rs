@@ -37,7 +37,8 @@ pub use event::{ClientCommand, ClientEvent, ClientRequest, RequestError};
 pub struct ClientConn<W> {
     config: Arc<ClientConfig>,
     line: Line,
-    calls: Calls<Asked<W>>,
+    /// In which packet each request is, and who waits.
+    calls: Calls<(u64, W)>,
     /// Waiters who get no reply from the server, and do not know it yet.
     failed: VecDeque<(W, RequestError)>,
     server: Option<Arc<HandshakeResponse>>,
@@ -45,13 +46,6 @@ pub struct ClientConn<W> {
     opens: bool,
     /// How much of an unfinished packet was there when it was looked at last.
     unfinished_bytes: usize,
-}
-
-/// Who waits for the reply to the request in which packet.
-#[derive(Debug)]
-struct Asked<W> {
-    packet: u64,
-    waiter: W,
 }
 
 /// A message for the owner; its body may still be compressed.
@@ -123,12 +117,9 @@ impl<W> ClientConn<W> {
         match Message::decode(bytes).map_err(CloseReason::BadMessage)? {
             Message::Push { route, body } => Ok(Some((Target::Route(self.route(route)?), body))),
             Message::Response { id, error, body } => {
-                let waiter = RequestId::from_wire(id).and_then(|id| self.calls.finish(id));
-                if waiter.is_none() {
-                    self.config.counters.add(Counter::RepliesLate);
-                }
-                let target = |asked: Asked<W>| Target::Waiter { waiter: asked.waiter, error };
-                Ok(waiter.map(|asked| (target(asked), body)))
+                let asked = RequestId::from_wire(id).and_then(|id| self.calls.finish(id));
+                self.config.counters.add_many(Counter::RepliesLate, asked.is_none().into());
+                Ok(asked.map(|(_, waiter)| (Target::Waiter { waiter, error }, body)))
             }
             Message::Notify { .. } | Message::Request { .. } => Err(CloseReason::UnexpectedMessage),
         }
@@ -188,10 +179,10 @@ impl<W> ClientConn<W> {
     fn request(&mut self, now: Instant, request: ClientRequest<W>, scratch: &mut Scratch) {
         let ClientRequest { route, body, deadline, waiter } = request;
         let packet = self.line.outbox.appended();
-        let id = match self.calls.start(deadline, Asked { packet, waiter }) {
+        let id = match self.calls.start(deadline, (packet, waiter)) {
             Ok(id) => id,
-            Err(TooMany(asked)) => {
-                return self.refuse(asked.waiter, Error::new(error::TOO_MANY_REQUESTS, TOO_MANY));
+            Err(TooMany((_, waiter))) => {
+                return self.refuse(waiter, Error::new(error::TOO_MANY_REQUESTS, TOO_MANY));
             }
         };
         let sent = self.send(now, &route, &body, scratch, |route, body| {
@@ -199,9 +190,9 @@ impl<W> ClientConn<W> {
             Message::Request { id, route, body }
         });
         if let Err(error) = sent
-            && let Some(asked) = self.calls.finish(id)
+            && let Some((_, waiter)) = self.calls.finish(id)
         {
-            self.refuse(asked.waiter, error);
+            self.refuse(waiter, error);
         }
     }
 
@@ -254,7 +245,7 @@ impl<W> ClientConn<W> {
             return;
         }
         let error = reason.no_reply();
-        self.failed.extend(self.calls.fail_all().map(|Asked { packet, waiter }| {
+        self.failed.extend(self.calls.fail_all().map(|(packet, waiter)| {
             let fate =
                 if packet < first_unsent { RequestError::Unknown } else { RequestError::Unsent };
             (waiter, fate(error.clone()))
@@ -319,10 +310,10 @@ impl<W> Machine for ClientConn<W> {
     }
 
     fn handle_timeout(&mut self, now: Instant, _scratch: &mut Scratch) {
-        while let Some(asked) = self.calls.expire(now) {
+        while let Some((_, waiter)) = self.calls.expire(now) {
             self.config.counters.add(Counter::RequestsExpired);
             let timeout = RequestError::Unknown(error::CLIENT_REQUEST_TIMEOUT.into());
-            self.failed.push_back((asked.waiter, timeout));
+            self.failed.push_back((waiter, timeout));
         }
         if let Some(reason) = self.line.handle_timeout(now, &self.config.limits) {
             self.lose(reason);

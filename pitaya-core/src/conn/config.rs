@@ -21,10 +21,11 @@ pub struct ConnConfig {
     pub counters: Arc<Counters>,
     /// The limits in force.
     pub limits: Limits,
+    /// Asked in this order, each with its name; the first error refuses the client.
+    pub validators: Vec<(String, Box<Validator>)>,
     pub(crate) dictionary: Dictionary,
     pub(crate) accepted: Vec<u8>,
     pub(crate) refused: Vec<u8>,
-    validators: Vec<(String, Box<Validator>)>,
 }
 
 impl ConnConfig {
@@ -48,17 +49,6 @@ impl ConnConfig {
         let (counters, validators) = (Arc::default(), Vec::new());
         let dictionary = response.dictionary;
         Ok(Self { accepted, compression: true, counters, dictionary, limits, refused, validators })
-    }
-
-    /// Adds a validator; they run in the order of their addition and the first error refuses the
-    /// client.
-    #[must_use]
-    pub fn validator(
-        mut self, name: impl Into<String>,
-        validator: impl Fn(&HandshakeRequest) -> Result<(), String> + Send + Sync + 'static,
-    ) -> Self {
-        self.validators.push((name.into(), Box::new(validator)));
-        self
     }
 
     /// Reads the handshake of a client and asks the validators.

@@ -8,19 +8,14 @@ use crate::Instant;
 #[derive(Clone, Debug)]
 pub(crate) struct Heartbeat {
     period: Duration,
-    next_beat: Instant,
-    last_heard: Instant,
+    pub(crate) next_beat: Instant,
+    /// Any packet proves that the peer is alive, not only a heartbeat.
+    pub(crate) last_heard: Instant,
 }
 
 impl Heartbeat {
     pub(crate) fn new(period: Duration, now: Instant) -> Self {
         Self { period, next_beat: now + period, last_heard: now }
-    }
-
-    /// Any packet proves that the peer is alive, not only a heartbeat.
-    #[inline]
-    pub(crate) fn handle_heard(&mut self, now: Instant) {
-        self.last_heard = now;
     }
 
     /// Whether a heartbeat is due; if so the next one is a period later.
@@ -30,10 +25,6 @@ impl Heartbeat {
             self.next_beat = now + self.period;
         }
         due
-    }
-
-    pub(crate) fn next_beat(&self) -> Instant {
-        self.next_beat
     }
 
     /// When silence has lasted too long.
@@ -55,7 +46,7 @@ mod tests {
     fn silence_is_healthy_for_two_and_a_half_periods_and_a_second() {
         let mut heartbeat = Heartbeat::new(Duration::from_secs(30), Instant::ZERO);
         assert_eq!(heartbeat.dead_at(), Instant::from_micros(76_000_000));
-        heartbeat.handle_heard(Instant::from_micros(10));
+        heartbeat.last_heard = Instant::from_micros(10);
         assert_eq!(heartbeat.dead_at(), Instant::from_micros(76_000_010));
     }
 
@@ -65,6 +56,6 @@ mod tests {
         assert!(!heartbeat.handle_timeout(Instant::from_micros(999_999)));
         assert!(heartbeat.handle_timeout(Instant::from_micros(1_000_000)));
         assert!(!heartbeat.handle_timeout(Instant::from_micros(1_000_000)));
-        assert_eq!(heartbeat.next_beat(), Instant::from_micros(2_000_000));
+        assert_eq!(heartbeat.next_beat, Instant::from_micros(2_000_000));
     }
 }

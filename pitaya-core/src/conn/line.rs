@@ -112,7 +112,7 @@ impl Line {
     #[inline]
     pub(crate) fn handle_heard(&mut self, now: Instant) {
         if let Some(heartbeat) = &mut self.heartbeat {
-            heartbeat.handle_heard(now);
+            heartbeat.last_heard = now;
         }
     }
 
@@ -131,7 +131,7 @@ impl Line {
     }
 
     pub(crate) fn poll_timeout(&self, limits: &Limits) -> Option<Instant> {
-        let next_beat = self.heartbeat.as_ref().map(Heartbeat::next_beat);
+        let next_beat = self.heartbeat.as_ref().map(|heartbeat| heartbeat.next_beat);
         self.deadlines(limits).iter().fold(next_beat, |first, (next, _)| earlier(first, *next))
     }
 

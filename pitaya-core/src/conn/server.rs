@@ -25,8 +25,9 @@ pub struct ServerConn {
     line: Line,
     /// Handshake received: the request, kept until the acknowledgement opens the connection.
     handshake: Option<Box<HandshakeRequest>>,
-    /// The owner cannot take more calls; see [`pause`](Self::pause).
-    held: bool,
+    /// The owner cannot take more calls: nothing is read, and neither silence nor an unfinished
+    /// packet is held against the client.
+    pub held: bool,
     /// The client was lost, and its session waits for it until then: what is sent meanwhile is
     /// kept.
     detached_until: Option<Instant>,
@@ -182,12 +183,6 @@ impl ServerConn {
         kept.append_all(lost.line.outbox);
         forget_handshake(&mut kept);
         self.line.write_all(now, kept);
-    }
-
-    /// Says whether the owner can take more calls; while it cannot, nothing is read and neither
-    /// silence nor an unfinished packet is held against the client.
-    pub fn pause(&mut self, held: bool) {
-        self.held = held;
     }
 
     /// See [`Machine::handle_written`](crate::Machine::handle_written).

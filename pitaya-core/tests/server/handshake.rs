@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use pitaya_core::{CloseReason, Command, ConnConfig, Counter, Limits};
+use pitaya_core::{CloseReason, Command, ConnConfig, Counter, Limits, Validator};
 use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::packet::PacketKind;
 
@@ -47,17 +47,20 @@ fn a_handshake_that_is_none_is_refused_with_400_and_the_connection_closed() {
 #[test]
 fn validators_are_asked_in_order_and_the_first_refusal_is_the_last_word() {
     let asked = Arc::new(Mutex::new(Vec::new()));
-    let asking = |name: &'static str, verdict: Result<(), String>| {
+    let asking = |name: &'static str, verdict: Result<(), String>| -> (String, Box<Validator>) {
         let asked = Arc::clone(&asked);
-        move |_: &_| {
+        let validator = move |_: &_| {
             asked.lock().expect("nobody panicked").push(name);
             verdict.clone()
-        }
+        };
+        (name.to_owned(), Box::new(validator))
     };
-    let config = config()
-        .validator("first", asking("first", Ok(())))
-        .validator("second", asking("second", Err("too old".to_owned())))
-        .validator("third", asking("third", Err("never asked".to_owned())));
+    let mut config = config();
+    config.validators = vec![
+        asking("first", Ok(())),
+        asking("second", Err("too old".to_owned())),
+        asking("third", Err("never asked".to_owned())),
+    ];
     let mut rig = Rig::with_config(config);
     let reason = "closed: handshake refused: failed to run 'second' validator: too old";
     assert_eq!(rig.feed(&[shake(GO), ack()].concat()), [reason]);

@@ -38,7 +38,7 @@ impl<R: Runtime> Host for SessionHost<R> {
     fn send(&self, command: Command) -> bool {
         let sent = match &command {
             Command::Broadcast(push) => {
-                let bytes = push.body_bytes();
+                let bytes = push.body.len();
                 self.push(command, bytes)
             }
             Command::Push(_, body) => {

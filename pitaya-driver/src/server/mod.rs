@@ -180,10 +180,7 @@ impl<R: Runtime> Server<R> {
         let handlers = (self.build)(&self.kind, routes.clone())?;
         let mut config =
             ConnConfig::new(self.codec, routes, self.limits).map_err(|why| dictionary(&why))?;
-        config.compression = self.compression;
-        for (name, validator) in self.validators {
-            config = config.validator(name, validator);
-        }
+        (config.compression, config.validators) = (self.compression, self.validators);
         let shared = Shared::new(runtime, Arc::new(config), handlers);
         addresses.extend(custom.into_iter().filter_map(|(door, start)| start(&shared, door)));
         listeners.into_iter().for_each(|(door, listener)| shared.accept(door, listener));

@@ -36,28 +36,20 @@ impl HandshakeResponse {
         self.heartbeat.as_secs().saturating_add(part).max(1)
     }
 
-    /// Appends the JSON, its keys in Go's order, never compressed.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let heartbeat = self.heartbeat_seconds();
-        let dict: Map<_, _> =
-            self.dictionary.iter().map(|(route, code)| (route.to_owned(), code.into())).collect();
-        let sys = json!({ "dict": dict, "heartbeat": heartbeat, "serializer": self.serializer });
-        let written = serde_json::to_writer(out, &json!({ "code": self.code, "sys": sys }));
-        written.expect("memory takes every write");
-    }
-
-    /// Appends the handshake packet, padded for Go clients.
+    /// Appends the handshake packet: JSON with its keys in Go's order, never compressed, and padded
+    /// for Go clients.
     ///
     /// # Errors
     ///
     /// A dictionary too large for a packet; `out` is left as it was.
     pub fn encode_packet(&self, out: &mut Vec<u8>) -> Result<(), TooLarge> {
-        packet::encode_with(PacketKind::Handshake, out, |out| {
-            let start = out.len();
-            self.encode(out);
-            pad_for_go(out, start);
-            Ok(())
-        })
+        let heartbeat = self.heartbeat_seconds();
+        let dict: Map<_, _> =
+            self.dictionary.iter().map(|(route, code)| (route.to_owned(), code.into())).collect();
+        let sys = json!({ "dict": dict, "heartbeat": heartbeat, "serializer": self.serializer });
+        let mut body = json!({ "code": self.code, "sys": sys }).to_string().into_bytes();
+        pad_for_go(&mut body);
+        packet::encode(PacketKind::Handshake, &body, out)
     }
 
     /// Reads the body of a server's handshake packet, compressed or not.
@@ -96,10 +88,9 @@ pub enum HandshakeResponseError {
 
 /// Go's client reads in pieces of 1,024 bytes until one comes up short, so a packet that fills its
 /// last piece would leave it waiting. A trailing space is nothing to JSON.
-fn pad_for_go(out: &mut Vec<u8>, body_start: usize) {
-    let body_bytes = out.len().saturating_sub(body_start);
-    if (HEADER_BYTES + body_bytes).is_multiple_of(GO_READ_BYTES) {
-        out.push(b' ');
+fn pad_for_go(body: &mut Vec<u8>) {
+    if (HEADER_BYTES + body.len()).is_multiple_of(GO_READ_BYTES) {
+        body.push(b' ');
     }
 }
 
@@ -201,7 +192,7 @@ mod tests {
         let parsed = parse(half).unwrap();
         assert_eq!(parsed.heartbeat, Duration::from_millis(1500));
         assert_eq!(parsed.serializer, "json");
-        assert!(parsed.dictionary.is_empty());
+        assert_eq!(parsed.dictionary, Dictionary::default());
         let parsed = parse(br#"{"code":400,"sys":{"dict":null,"serializer":7}}"#).unwrap();
         assert_eq!((parsed.code, parsed.heartbeat), (400, Duration::ZERO));
         assert_eq!(parse(br#"{"code":200}"#).unwrap().serializer, "json");
@@ -237,8 +228,8 @@ mod tests {
 
     fn json(response: &HandshakeResponse) -> String {
         let mut out = Vec::new();
-        response.encode(&mut out);
-        String::from_utf8(out).unwrap()
+        response.encode_packet(&mut out).unwrap();
+        String::from_utf8(out.split_off(HEADER_BYTES)).unwrap()
     }
 
     fn parse(body: &[u8]) -> Result<HandshakeResponse, HandshakeResponseError> {

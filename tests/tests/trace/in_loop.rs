@@ -9,6 +9,7 @@ use pitaya_core::{
     CallKey, CloseReason, Codec as _, Command, ConnConfig, ConnId, Counter, Counters, Dictionary,
     Event, Instant, Json, Next, Node, Reply, RouteTable, SessionId, earlier,
 };
+use pitaya_proto::handshake::HandshakeRequest;
 use pitaya_proto::packet::{self, BODY_BYTES_MAX};
 use pitaya_tests::raw::Received;
 
@@ -58,11 +59,13 @@ impl InLoop {
         let routes = RouteTable::new("gate", routes, Dictionary::default(), Json::encode_error);
         let game = Game::default();
         let handshakes = game.journal.clone();
-        let config = ConnConfig::new(Json::NAME, Dictionary::default(), hall::limits()).unwrap();
-        let config = config.validator("name", move |handshake| {
+        let mut config =
+            ConnConfig::new(Json::NAME, Dictionary::default(), hall::limits()).unwrap();
+        let validator = move |handshake: &HandshakeRequest| {
             handshakes.event(hall::name(handshake), "handshake");
             Ok(())
-        });
+        };
+        config.validators.push(("name".to_owned(), Box::new(validator)));
         let (counters, clients) = (Arc::clone(&config.counters), BTreeMap::new());
         let node = Node::new(config, routes.unwrap());
         Self { clients, counters, game, node, now: Instant::ZERO }
