@@ -2,16 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pitaya_core::{
-    App, Bytes, ClientConfig, Counter, Error, Limits, Payload, RequestError, Session,
+    App, Bytes, ClientConfig, Counter, Error, Limits, Payload, RequestError, Session, State,
 };
 use pitaya_driver::{
     Client, ClientState, ConnectError, Native, Server, ServerHandle, Tls, TlsClient, TlsError,
 };
 use pitaya_tests::certificate::Certificate;
+use pitaya_tokio::Tokio;
 
 async fn a_client_speaks_through_every_door<R: Native>() {
     let certificate = Certificate::localhost();
@@ -120,6 +123,58 @@ async fn where_nobody_listens_no_second_attempt_is_made<R: Native>() {
         assert_eq!(refused, ConnectError::Io { address, kind: ErrorKind::ConnectionRefused });
         assert_eq!(config.counters.count(Counter::Reconnects), 0);
     }
+}
+
+#[test]
+fn on_many_threads_each_request_is_told_its_fate_while_connections_come_and_go() {
+    let threads = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    threads.block_on(async {
+        let ran = Arc::new(Mutex::new(BTreeMap::new()));
+        let app = App::new(Arc::clone(&ran)).route("hall.count", count);
+        let server = Server::<Tokio>::new("gate", app).ws(ANY).start().await.unwrap();
+        let limits = Limits::default()
+            .reconnect_attempts_max(10_000)
+            .reconnect_delay_min(Duration::from_millis(1))
+            .reconnect_delay_max(Duration::from_millis(2));
+        let config = ClientConfig { limits, ..ClientConfig::default() };
+        let url = format!("ws://{}", server.addresses()[0]);
+        let client = Client::<Tokio>::connect_with(&url, config).await.unwrap();
+        let tasks: Vec<_> = (0..8).map(|task| tokio::spawn(ask(client.clone(), task))).collect();
+        let mut outcomes = BTreeMap::new();
+        for task in tasks {
+            outcomes.extend(task.await.unwrap());
+        }
+        client.close().await;
+        server.shutdown().await;
+        let ran = ran.lock().unwrap();
+        let times = |number| ran.get(number).copied().unwrap_or_default();
+        for (number, outcome) in &outcomes {
+            match outcome {
+                Ok(()) => assert_eq!(times(number), 1, "{number}"),
+                Err(RequestError::Unknown(_)) => assert!(times(number) <= 1, "{number}"),
+                Err(error) => panic!("{number}: {error:?}"),
+            }
+        }
+        assert!(client.config().counters.count(Counter::Reconnects) > 5);
+        assert!(outcomes.values().filter(|outcome| outcome.is_ok()).count() > 200);
+    });
+}
+
+/// Every now and then one of them ends the connection.
+async fn ask(client: Client<Tokio>, task: u64) -> Vec<(u64, Result<(), RequestError>)> {
+    let mut outcomes = Vec::new();
+    for number in task * 100..task * 100 + 100 {
+        outcomes.push((number, client.request("hall.count", &number).await));
+    }
+    outcomes
+}
+
+async fn count(
+    session: Session, State(ran): State<Arc<Mutex<BTreeMap<u64, u32>>>>,
+    Payload(number): Payload<u64>,
+) -> Result<(), Error> {
+    *ran.lock().unwrap().entry(number).or_default() += 1;
+    if number % 23 == 0 { session.close() } else { Ok(()) }
 }
 
 macro_rules! on_both_runtimes {

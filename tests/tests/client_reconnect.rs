@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "client_reconnect/crossroads.rs"]
+mod crossroads;
 #[path = "client_reconnect/requests.rs"]
 mod requests;
 #[path = "client_reconnect/scene.rs"]

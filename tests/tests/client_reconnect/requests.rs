@@ -16,10 +16,10 @@ use crate::scene::*;
 fn wherever_a_connection_breaks_the_fate_of_a_request_is_told_as_it_was() {
     let certificate = Certificate::localhost();
     let mut fates = [0; 3];
-    for (at, seed) in sim::seeds(400).into_iter().enumerate() {
+    for (at, seed) in sim::seeds(240).into_iter().enumerate() {
         let door = ["tcp", "tls", "ws", "wss"][at / 4 % 4];
         let (to_server, resets) = (at % 2 == 0, at / 2 % 2 == 0);
-        let bytes = at / 16 * if to_server { 40 } else { 5 };
+        let bytes = at / 16 * if to_server { 70 } else { 8 };
         let cut = Cut { bytes, to_server, resets };
         let world = World::new(seed).wire(Wire::default().window_bytes(60));
         let outcomes = world.run(|sim| requests_across(sim, door, &certificate, cut));
