@@ -134,12 +134,14 @@ impl Upgrade {
         let (taken, _) = wire.split_at(wire.len().min(room));
         let before = self.head.len();
         self.head.extend_from_slice(taken);
+        // Another protocol is told by its first byte.
+        if self.head.first().is_some_and(|first| !first.is_ascii_uppercase()) {
+            return Err(invalid("not the head of an HTTP message"));
+        }
         let mut ends = self.head[looked..].windows(HEAD_END.len());
         let Some(end) = ends.position(|bytes| bytes == HEAD_END) else {
-            // Another protocol is told by its first byte.
-            let foreign = self.head.first().is_some_and(|first| !first.is_ascii_uppercase());
-            if foreign || self.head.len() >= self.head_bytes_max {
-                return Err(invalid("not the head of an HTTP message"));
+            if self.head.len() >= self.head_bytes_max {
+                return Err(invalid("a head that does not end"));
             }
             *wire = &[];
             return Ok(false);
