@@ -158,6 +158,12 @@ fn a_mistake_in_the_last_line_of_a_script_is_known_before_the_first_runs() {
 }
 
 #[test]
+fn who_asks_for_protobuf_is_told_that_it_is_not_there_yet() {
+    let later = pitaya(&["repl", "--docs", "connector.docs.protos"], "");
+    assert!(later.errors.contains("descriptors later") && later.code == 1, "{later:?}");
+}
+
+#[test]
 fn pushes_are_printed_above_the_prompt_and_lines_are_remembered() {
     let hall = Hall::start();
     let history = scratch("history");

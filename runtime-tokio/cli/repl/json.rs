@@ -7,19 +7,19 @@ pub(crate) fn pretty(json: &str) -> Option<String> {
     serde_json::from_str::<IgnoredAny>(json).ok()?;
     let mut out = String::new();
     let (mut depth, mut in_text, mut after_backslash) = (0_usize, false, false);
-    let mut letters = json.chars().filter(|letter| !letter.is_control()).peekable();
+    let mut letters = json.chars().peekable();
     while let Some(letter) = letters.next() {
         if in_text {
-            out.push(letter);
+            push_shown(&mut out, letter);
             in_text = letter != '"' || after_backslash;
             after_backslash = letter == '\\' && !after_backslash;
             continue;
         }
         match letter {
-            ' ' => {}
+            blank if blank.is_ascii_whitespace() => {}
             '{' | '[' => {
                 out.push(letter);
-                while letters.next_if(|next| *next == ' ').is_some() {}
+                while letters.next_if(char::is_ascii_whitespace).is_some() {}
                 match letters.next_if(|next| matches!(next, '}' | ']')) {
                     Some(end) => out.push(end),
                     None => {
@@ -50,14 +50,16 @@ pub(crate) fn pretty(json: &str) -> Option<String> {
 /// The text without what would move the cursor or change the colours of a terminal.
 pub(crate) fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '\t' => out.push(letter),
-            control if control.is_control() => out.extend(control.escape_default()),
-            other => out.push(other),
-        }
-    }
+    text.chars().for_each(|letter| push_shown(&mut out, letter));
     out
+}
+
+fn push_shown(out: &mut String, letter: char) {
+    if letter.is_control() && letter != '\t' {
+        out.extend(letter.escape_default());
+    } else {
+        out.push(letter);
+    }
 }
 
 fn indent(out: &mut String, depth: usize) {
@@ -103,5 +105,6 @@ mod tests {
     #[test]
     fn a_terminal_is_not_told_what_to_do() {
         assert_eq!(escaped("a\u{1b}[2Jb\nc"), r"a\u{1b}[2Jb\nc");
+        assert_eq!(pretty("\"\u{9b}2J\u{7f}\"").as_deref(), Some(r#""\u{9b}2J\u{7f}""#));
     }
 }

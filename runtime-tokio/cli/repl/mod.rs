@@ -26,6 +26,9 @@ use session::{Failure, Session, Then};
 pub(crate) struct Args {
     /// Where to connect at once, such as tcp://127.0.0.1:3250
     url: Option<String>,
+    /// Where a server describes its Protobuf types: not there yet
+    #[arg(short, long, value_name = "ROUTE", hide = true)]
+    docs: Option<String>,
     /// Run the commands of a file, one on each line, and leave
     #[arg(short, long, value_name = "FILE")]
     filename: Option<PathBuf>,
@@ -42,6 +45,9 @@ pub(crate) struct Args {
 ///
 /// The script cannot be read, or the runtime refuses.
 pub(crate) fn run(args: Args) -> Result<ExitCode, String> {
+    if args.docs.is_some() {
+        return Err("--docs is for Protobuf, which comes with descriptors later".to_owned());
+    }
     let screen = Arc::new(Screen::new(args.pretty));
     let talk = async {
         let routes = Routes::default();
