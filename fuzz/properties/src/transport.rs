@@ -184,8 +184,8 @@ const UPGRADE: &[u8] = b"GET /play HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 const PING: u8 = 0x89;
-const PACKET_BYTES_MAX: [usize; 3] = [64, 1000, 65_536];
+const PACKET_BYTES_MAX: [usize; 3] = [64, 1000, 4000];
 const PACKET_HEADER_BYTES: usize = 4;
-const LONG_BYTES_MAX: usize = 70_000;
+const LONG_BYTES_MAX: usize = 5000;
 /// What the layers own, the head of an upgrade, and what growing buffers have to spare.
 const BUFFERS_BYTES_MAX: usize = 64 << 10;
