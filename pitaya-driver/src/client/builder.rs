@@ -17,7 +17,7 @@ use crate::runtime::{Native, Runtime};
 use crate::timers::Timers;
 use crate::transport::tls::{TlsClient, TlsError};
 
-/// A client that does not run yet; [`Client::builder`] begins one.
+/// A client that does not run yet; [`Client::builder`] begins one that speaks JSON.
 #[must_use]
 pub struct ClientBuilder<R, C> {
     address: String,
@@ -27,19 +27,15 @@ pub struct ClientBuilder<R, C> {
 }
 
 impl<R: Runtime, C: Codec> ClientBuilder<R, C> {
-    pub(super) fn new(address: String) -> Self {
-        Self { address, config: ClientConfig::default(), trust: Trust::System, on_connected: None }
+    /// A client of the server at `address` that speaks with the codec `C`.
+    pub fn new(address: impl Into<String>) -> Self {
+        let (address, config) = (address.into(), ClientConfig::default());
+        Self { address, config, trust: Trust::System, on_connected: None }
     }
 
     /// Settings of one's own: what the handshake says, compression, limits.
     pub fn config(self, config: ClientConfig) -> Self {
         Self { config, ..self }
-    }
-
-    /// Another codec than JSON. What is done on connecting is to be said after it.
-    pub fn codec<D: Codec>(self) -> ClientBuilder<R, D> {
-        let Self { address, config, trust, .. } = self;
-        ClientBuilder { address, config, trust, on_connected: None }
     }
 
     /// Trusts servers with a certificate of these authorities, in PEM, instead of those that the

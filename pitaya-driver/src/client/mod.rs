@@ -72,7 +72,7 @@ enum Over {
     This(Arc<Line>),
 }
 
-impl<R: Native + Unpin> Client<R, Json> {
+impl<R: Native> Client<R, Json> {
     /// Connects to a server that speaks JSON, such as `wss://play.example.com` or `127.0.0.1:3250`,
     /// with the default settings.
     ///
@@ -85,24 +85,25 @@ impl<R: Native + Unpin> Client<R, Json> {
 }
 
 impl<R: Runtime> Client<R, Json> {
-    /// A client of the server at `address`, to be described further and then connected.
+    /// A client of the server at `address` that speaks JSON, to be described further and then
+    /// connected. [`ClientBuilder::new`] begins one with another codec.
     pub fn builder(address: impl Into<String>) -> ClientBuilder<R, Json> {
-        ClientBuilder::new(address.into())
+        ClientBuilder::new(address)
     }
 }
 
-impl<R: Native + Unpin, C: Codec> Client<R, C> {
+impl<R: Native, C: Codec> Client<R, C> {
     /// Connects with settings of one's own, on the runtime of the caller.
     ///
     /// # Errors
     ///
     /// See [`ConnectError`].
     pub async fn connect_with(address: &str, config: ClientConfig) -> Result<Self, ConnectError> {
-        ClientBuilder::new(address.to_owned()).config(config).connect().await
+        ClientBuilder::new(address).config(config).connect().await
     }
 }
 
-impl<R: Runtime + Unpin, C: Codec> Client<R, C> {
+impl<R: Runtime, C: Codec> Client<R, C> {
     /// Connects on `runtime`, and is there once the server has accepted the handshake.
     ///
     /// The addresses of a name are tried one after another, all of them and the handshake within
@@ -114,7 +115,7 @@ impl<R: Runtime + Unpin, C: Codec> Client<R, C> {
     pub async fn connect_on(
         runtime: R, address: &str, config: ClientConfig,
     ) -> Result<Self, ConnectError> {
-        ClientBuilder::new(address.to_owned()).config(config).connect_on(runtime).await
+        ClientBuilder::new(address).config(config).connect_on(runtime).await
     }
 }
 

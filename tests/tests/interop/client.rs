@@ -11,7 +11,7 @@ use pitaya_core::{
     ClientConfig, CloseReason, Counter, Dictionary, Error, Json, Limits, Protobuf, RequestError,
     Rng,
 };
-use pitaya_driver::{Client, ConnectError, Native, Timer as _};
+use pitaya_driver::{Client, ClientBuilder, ConnectError, Native, Timer as _};
 
 use crate::app::{Number, Speaks, Text, Uid};
 use crate::cases::{Serializer, Settings, Transport};
@@ -319,7 +319,7 @@ async fn connect<R: Native, C: Speaks>(
     server: &Server, mut config: ClientConfig,
 ) -> Result<Client<R, C>, ConnectError> {
     config.limits.reconnect_attempts_max = 0;
-    let client = Client::builder(server.url()).codec().config(config);
+    let client = ClientBuilder::new(server.url()).config(config);
     client.ca(&*certificate::shown().certificate).connect().await
 }
 
