@@ -234,17 +234,15 @@ impl Layers {
             }
         }
         let Some(WebLayer::Open(web)) = &mut self.web else { return Ok(()) };
-        let (came, mut whole) = (!wire.is_empty(), false);
         while let Some(message) = web.read(wire, out)? {
-            whole = true;
             if message.is_binary() || message.is_text() {
                 plain.extend_from_slice(whole_packets(&message.into_data())?);
             }
         }
         self.ended |= web.is_ended();
-        if whole {
+        if !web.has_begun() {
             self.due = None;
-        } else if came && self.due.is_none() {
+        } else if self.due.is_none() {
             let by = now + self.message_timeout;
             self.due = Some(Due { by, counter: Counter::PacketsUnfinished });
         }

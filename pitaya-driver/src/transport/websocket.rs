@@ -11,6 +11,10 @@ use tungstenite::{Error, Message};
 #[derive(Debug)]
 pub struct WebSocket {
     context: WebSocketContext,
+    /// Bytes that came of a message that is not whole.
+    begun_bytes: usize,
+    /// The head of a ping of the peer.
+    control_head_bytes: usize,
     ended: bool,
 }
 
@@ -18,22 +22,23 @@ impl WebSocket {
     /// The server's end. A message of the client has at most `message_bytes_max` bytes, over all
     /// its fragments.
     pub fn server(message_bytes_max: usize) -> Self {
-        Self::new(Role::Server, message_bytes_max)
+        Self::new(Role::Server, MASKED_HEAD_BYTES, message_bytes_max)
     }
 
     /// The client's end. A message of the server has at most `message_bytes_max` bytes, over all
     /// its fragments.
     pub fn client(message_bytes_max: usize) -> Self {
-        Self::new(Role::Client, message_bytes_max)
+        Self::new(Role::Client, HEAD_BYTES, message_bytes_max)
     }
 
-    fn new(role: Role, message_bytes_max: usize) -> Self {
+    fn new(role: Role, control_head_bytes: usize, message_bytes_max: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER_BYTES)
             .write_buffer_size(BUFFER_BYTES)
             .max_frame_size(Some(message_bytes_max))
             .max_message_size(Some(message_bytes_max));
-        Self { context: WebSocketContext::new(role, Some(config)), ended: false }
+        let context = WebSocketContext::new(role, Some(config));
+        Self { context, begun_bytes: 0, control_head_bytes, ended: false }
     }
 
     /// The next message that is whole, taken off the front of `wire`. What has to be answered at
@@ -48,12 +53,18 @@ impl WebSocket {
             *wire = &[];
             return Ok(None);
         }
-        match self.context.read(&mut Memory { wire, out }) {
+        let before = wire.len();
+        let read = self.context.read(&mut Memory { wire, out });
+        self.begun_bytes += before - wire.len();
+        match read {
             Ok(Message::Close(frame)) => {
                 self.end(wire, out);
                 Ok(Some(Message::Close(frame)))
             }
-            Ok(message) => Ok(Some(message)),
+            Ok(message) => {
+                self.note_whole(&message);
+                Ok(Some(message))
+            }
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.flush(out);
                 Ok(None)
@@ -99,9 +110,23 @@ impl WebSocket {
         }
     }
 
+    /// Whether a message began that is not whole.
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun_bytes > 0
+    }
+
     /// Whether the peer has said that nothing follows.
     pub fn is_ended(&self) -> bool {
         self.ended
+    }
+
+    /// A ping may come in the middle of a message, and does not bring it on.
+    fn note_whole(&mut self, message: &Message) {
+        self.begun_bytes = if message.is_ping() || message.is_pong() {
+            self.begun_bytes.saturating_sub(self.control_head_bytes + message.len())
+        } else {
+            0
+        };
     }
 
     fn end(&mut self, wire: &mut &[u8], out: &mut BytesMut) {
@@ -148,3 +173,6 @@ impl Write for Memory<'_, '_> {
 
 /// What tungstenite reads and writes at a time. Its own default of 128 KiB is per connection.
 const BUFFER_BYTES: usize = 4 << 10;
+/// What comes before the payload of a short frame, from a server and from a client.
+const HEAD_BYTES: usize = 2;
+const MASKED_HEAD_BYTES: usize = HEAD_BYTES + 4;

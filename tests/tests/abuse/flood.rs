@@ -1,0 +1,167 @@
+//! Floods at the door: handshakes that come and go, and connections that never say what they owe.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_io::AsyncRead;
+use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
+use pitaya_core::Counter;
+use pitaya_tests::raw::{RawClient, handshake};
+
+use crate::NEVER;
+use crate::doors::Door;
+use crate::siege::{Attacker, Siege};
+
+/// 20,000 of them, which is what a debug build simulates in seconds: that nothing is left behind
+/// shows after each.
+#[test]
+fn handshakes_that_come_and_go_leave_nothing_behind_and_get_one_answer_at_most() {
+    let siege = Siege::new("handshakes that come and go", 20_000)
+        .arriving(Duration::from_secs(40))
+        .lasting(Duration::from_secs(45));
+    let (once, often) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let seen = siege.run(|attacker| {
+        let is_greedy = attacker.number % 2 == 1;
+        let most = Arc::clone(if is_greedy { &often } else { &once });
+        async move {
+            let answer = shake_hands(&attacker, if is_greedy { 40 } else { 1 }).await;
+            most.fetch_max(answer, Ordering::Relaxed);
+        }
+    });
+    assert_eq!((seen.harmed, seen.left, seen.sessions), (0, 0, 0));
+    let (once, often) = (once.load(Ordering::Relaxed), often.load(Ordering::Relaxed));
+    assert!(0 < often && often <= once, "{often} bytes for many, {once} for one");
+    assert_eq!(seen.counters.count(Counter::ConnectionsFaulty), 10_000, "a second handshake");
+}
+
+#[test]
+fn those_who_do_not_take_the_answer_to_their_handshake_are_gone_in_10_seconds() {
+    let siege = Siege::new("answers that nobody takes", 1000);
+    let seen = siege.run(never_acknowledge);
+    assert_eq!((seen.harmed, seen.left, seen.sessions), (0, 0, 0));
+    assert!(seen.held <= Duration::from_secs(10), "{:?}", seen.held);
+
+    let siege =
+        siege.fewer(1000).with("  without handshake_timeout", |l| l.handshake_timeout(NEVER));
+    let seen = siege.run(never_acknowledge);
+    assert_eq!((seen.harmed, seen.left), (0, 1000));
+}
+
+/// In one second 500 that never say a word and 500 that shake hands in full, and nothing more.
+#[test]
+fn a_flood_of_tls_is_gone_in_15_seconds() {
+    let siege = Siege::new("TLS, silent or shaken", 4000)
+        .honest_at(&[Door::Tls, Door::Wss])
+        .arriving(Duration::from_secs(4))
+        .lasting(Duration::from_secs(30));
+    let seen = siege.run(speak_only_tls);
+    assert_eq!((seen.harmed, seen.left, seen.sessions), (0, 0, 0));
+    assert!(seen.held <= Duration::from_secs(15), "{:?}", seen.held);
+
+    let silent = Siege::new("TLS, silent", 500).fewer(500);
+    let seen = silent.run(say_nothing);
+    assert_eq!((seen.harmed, seen.left), (0, 0));
+    assert!(seen.held <= Duration::from_secs(6), "{:?}", seen.held);
+    // Then the deadline of the protocol itself holds, which is later.
+    let seen = silent.with("  without tls_timeout", |l| l.tls_timeout(NEVER)).run(say_nothing);
+    assert!(seen.held >= Duration::from_secs(10), "{:?}", seen.held);
+    let seen = silent.with("  without either", |l| l.tls_timeout(NEVER).handshake_timeout(NEVER));
+    assert_eq!(seen.run(say_nothing).left, 500);
+}
+
+/// More of them than may be at the door at once.
+#[test]
+fn silent_connections_make_room_for_somebody_new_after_2_seconds() {
+    let siege = Siege::new("silence", 2000);
+    let seen = siege.run(say_nothing_over_tcp);
+    assert_eq!((seen.harmed, seen.left), (0, 0));
+    assert!(seen.newcomer.unwrap() < Duration::from_secs(3), "{:?}", seen.newcomer);
+    assert!(seen.shaking <= 1024, "{}", seen.shaking);
+    assert!(seen.counters.count(Counter::ConnectionsShed) >= 1024);
+
+    let siege = siege.fewer(2000);
+    let stubborn = siege.with("  without handshake_idle_max", |l| l.handshake_idle_max(NEVER));
+    let seen = stubborn.run(say_nothing_over_tcp);
+    assert!(seen.newcomer.unwrap() > Duration::from_secs(4), "{:?}", seen.newcomer);
+    let open = siege.with("  without handshaking_max", |l| l.handshaking_max(usize::MAX));
+    assert_eq!(open.run(say_nothing_over_tcp).shaking, 2000);
+}
+
+/// A quarter of them comes past the proxies, the others say nothing or half of what a proxy owes.
+#[test]
+fn proxies_that_stall_or_are_strangers_are_gone_in_a_second() {
+    let siege = Siege::new("proxies that stall", 1000)
+        .honest_at(&[Door::ProxiedTcp, Door::ProxiedWs])
+        .lasting(Duration::from_secs(10));
+    let seen = siege.run(stall_behind_a_proxy);
+    assert_eq!((seen.harmed, seen.left, seen.sessions), (0, 0, 0));
+    assert!(seen.held <= Duration::from_millis(1100), "{:?}", seen.held);
+    assert_eq!(seen.counters.count(Counter::ProxiesRefused), 1000);
+
+    let siege = siege.fewer(1000).with("  without proxy_timeout", |l| l.proxy_timeout(NEVER));
+    let seen = siege.run(stall_behind_a_proxy);
+    assert_eq!((seen.harmed, seen.left), (0, 750));
+}
+
+/// Shakes hands so often at once, and takes what comes; how many bytes that are.
+async fn shake_hands(attacker: &Attacker, times: usize) -> usize {
+    let Ok(mut io) = attacker.doors.enter(Door::Tcp).await else { return 0 };
+    if io.write_all(&handshake("nobody").repeat(times)).await.is_err() {
+        return 0;
+    }
+    let (mut answer, mut bytes) = (0, [0; 1024]);
+    // One handshake alone is answered and then waited for.
+    while let Ok(count @ 1..) = io.read(&mut bytes).await {
+        answer += count;
+        if times == 1 {
+            break;
+        }
+    }
+    answer
+}
+
+async fn never_acknowledge(Attacker { doors, .. }: Attacker) {
+    let Ok(mut client) = doors.enter(Door::Tcp).await.map(RawClient::new) else { return };
+    if client.send(&handshake("nobody")).await.is_ok() {
+        let _ = client.rest().await;
+    }
+}
+
+async fn speak_only_tls(attacker: Attacker) {
+    if attacker.number.is_multiple_of(2) {
+        return say_nothing(attacker).await;
+    }
+    if let Ok(io) = attacker.doors.enter(Door::Tls).await {
+        wait_for_the_end(io).await;
+    }
+}
+
+async fn say_nothing(Attacker { doors, .. }: Attacker) {
+    if let Ok(io) = doors.knock(Door::Tls).await {
+        wait_for_the_end(io).await;
+    }
+}
+
+async fn say_nothing_over_tcp(Attacker { doors, .. }: Attacker) {
+    if let Ok(io) = doors.knock(Door::Tcp).await {
+        wait_for_the_end(io).await;
+    }
+}
+
+async fn stall_behind_a_proxy(Attacker { doors, number, .. }: Attacker) {
+    let (door, said): (_, &[u8]) = match number % 4 {
+        0 => (Door::ProxiedTcp, b""),
+        1 => (Door::ProxiedWs, b"PROXY TCP4 203.0"),
+        2 => (Door::ProxiedTcp, b"\r\n\r\n\0\r\nQUIT\n\x21"),
+        _ => (Door::Strange, b"PROXY TCP4 203.0.113.7 10.0.0.1 56324 443\r\n"),
+    };
+    let Ok(mut io) = doors.knock(door).await else { return };
+    if io.write_all(said).await.is_ok() {
+        wait_for_the_end(io).await;
+    }
+}
+
+pub(crate) async fn wait_for_the_end(mut io: impl AsyncRead + Unpin) {
+    while matches!(io.read(&mut [0; 1024]).await, Ok(1..)) {}
+}
