@@ -154,6 +154,7 @@ impl Node {
                 Ok(0) => player.handle_end(now, CloseReason::Io(io::ErrorKind::WriteZero)),
                 Ok(bytes) => {
                     player.outbox().advance(bytes);
+                    player.outbox().rest();
                     player.handle_written(now, bytes);
                 }
                 Err(error) if WAITS.contains(&error.kind()) => return,

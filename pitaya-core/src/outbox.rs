@@ -13,6 +13,13 @@ use crate::Limits;
 /// session.
 #[derive(Debug, Default)]
 pub struct Outbox {
+    queue: Option<Box<Queue>>,
+    /// Packets that are done with: also the number of the first that is not.
+    done: u64,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
     /// The bytes of `packets`, in order, behind those of packets that are done with.
     bytes: Vec<u8>,
     /// Where the first packet begins.
@@ -23,8 +30,6 @@ pub struct Outbox {
     front_written: usize,
     /// How much of the rest is on its way, for all that is known here.
     taken: usize,
-    /// Packets that are done with: also the number of the first in `packets`.
-    done: u64,
 }
 
 impl Outbox {
@@ -36,71 +41,121 @@ impl Outbox {
     pub fn append<E>(
         &mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let before = self.bytes.len();
-        let written = write(&mut self.bytes);
+        let Queue { bytes, packets, .. } = &mut **self.queue.get_or_insert_default();
+        let before = bytes.len();
+        let written = write(bytes);
         match written {
-            Ok(()) => self.packets.push_back(self.bytes.len() - before),
-            Err(_) => self.bytes.truncate(before),
+            Ok(()) => packets.push_back(bytes.len() - before),
+            Err(_) => bytes.truncate(before),
         }
         written
     }
 
     /// Lets the memory of an outbox go in which nothing waits: that of an idle connection.
     pub fn rest(&mut self) {
-        if self.packets.is_empty() {
+        if self.packets() == 0 {
             self.clear();
+        }
+    }
+
+    /// Lends the memory of this outbox, in which nothing waits, to one that has none.
+    pub fn lend(&mut self, other: &mut Self) {
+        if other.queue.is_none() {
+            other.queue = self.queue.take();
+        }
+    }
+
+    /// Takes the memory of an outbox in which nothing waits.
+    pub fn take_back(&mut self, other: &mut Self) {
+        if other.queue.is_some() && other.packets() == 0 {
+            self.queue = other.queue.take();
         }
     }
 
     /// Packets that are not wholly written.
     pub fn packets(&self) -> usize {
-        self.packets.len()
+        self.queue.as_ref().map_or(0, |queue| queue.packets.len())
     }
 
     /// The packets themselves, for those who carry each of them in a frame. One that was partly
     /// written is among them as a whole.
     pub fn waiting(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = &self.bytes[self.start..];
-        self.packets.iter().filter_map(move |packet| rest.split_off(..*packet))
+        self.queue.iter().flat_map(|queue| {
+            let mut rest = &queue.bytes[queue.start..];
+            queue.packets.iter().filter_map(move |packet| rest.split_off(..*packet))
+        })
     }
 
     /// Whether `bytes` more may wait. What is longer than the limit may wait alone.
     pub(crate) fn has_room(&self, bytes: usize, limits: &Limits) -> bool {
         !self.has_remaining()
-            || (self.packets.len() < limits.outbound_packets_max
+            || (self.packets() < limits.outbound_packets_max
                 && self.remaining() + bytes <= limits.outbound_bytes_max)
     }
 
     /// Forgets everything, as when nobody is left to write to.
     pub fn clear(&mut self) {
-        *self = Self { done: self.appended(), ..Self::default() };
+        (self.done, self.queue) = (self.appended(), None);
     }
 
     /// How many packets were ever appended: the number of the next one.
     pub(crate) fn appended(&self) -> u64 {
-        self.done + self.packets.len() as u64
+        self.done + self.packets() as u64
     }
 
     /// The next `bytes` are on their way, but count as written only once they are advanced over.
     pub fn handle_taken(&mut self, bytes: usize) {
-        self.taken = bytes;
+        self.queue.iter_mut().for_each(|queue| queue.taken = bytes);
     }
 
     /// The number of the first packet that the peer surely has not got whole.
     pub(crate) fn first_unsent(&self) -> u64 {
+        self.done + self.queue.as_ref().map_or(0, |queue| queue.sent()) as u64
+    }
+
+    /// Moves everything of `other` behind what waits here; of a packet that was partly written all
+    /// of it, as the stream it was written to is gone.
+    pub fn append_all(&mut self, other: Self) {
+        if let Some(mut other) = other.queue {
+            let queue = self.queue.get_or_insert_default();
+            queue.bytes.extend_from_slice(&other.bytes[other.start..]);
+            queue.packets.append(&mut other.packets);
+        }
+    }
+}
+
+impl Queue {
+    fn remaining(&self) -> usize {
+        self.bytes.len() - self.start - self.front_written
+    }
+
+    /// How many packets are on their way as a whole.
+    fn sent(&self) -> usize {
         let mut sent = self.front_written + self.taken;
         let whole = self.packets.iter().map_while(|packet| {
             sent = sent.checked_sub(*packet)?;
             Some(())
         });
-        self.done + whole.count() as u64
+        whole.count()
     }
 
-    /// Moves everything of `other` behind what waits here; of a packet that was partly written all
-    /// of it, as the stream it was written to is gone.
-    pub fn append_all(&mut self, mut other: Self) {
-        self.bytes.extend_from_slice(&other.bytes[other.start..]);
-        self.packets.append(&mut other.packets);
+    /// Forgets what was written, and says how many packets that were.
+    fn advance(&mut self, count: usize) -> u64 {
+        self.front_written += count;
+        self.taken = self.taken.saturating_sub(count);
+        let mut done = 0;
+        while let Some(&packet) = self.packets.front() {
+            if self.front_written < packet {
+                self.compact();
+                return done;
+            }
+            self.front_written -= packet;
+            self.start += packet;
+            self.packets.pop_front();
+            done += 1;
+        }
+        self.release();
+        done
     }
 
     /// A backlog that never empties must not keep what was written long ago.
@@ -123,11 +178,11 @@ impl Outbox {
 
 impl Buf for Outbox {
     fn remaining(&self) -> usize {
-        self.bytes.len() - self.start - self.front_written
+        self.queue.as_ref().map_or(0, |queue| queue.remaining())
     }
 
     fn chunk(&self) -> &[u8] {
-        &self.bytes[self.start + self.front_written..]
+        self.queue.as_ref().map_or(&[], |queue| &queue.bytes[queue.start + queue.front_written..])
     }
 
     /// # Panics
@@ -135,18 +190,7 @@ impl Buf for Outbox {
     /// If `count` is more than [`remaining`](Buf::remaining).
     fn advance(&mut self, count: usize) {
         assert!(count <= self.remaining(), "advanced past the end of the outbox");
-        self.front_written += count;
-        self.taken = self.taken.saturating_sub(count);
-        while let Some(&packet) = self.packets.front() {
-            if self.front_written < packet {
-                return self.compact();
-            }
-            self.front_written -= packet;
-            self.start += packet;
-            self.packets.pop_front();
-            self.done += 1;
-        }
-        self.release();
+        self.done += self.queue.as_mut().map_or(0, |queue| queue.advance(count));
     }
 }
 
@@ -234,14 +278,30 @@ mod tests {
             outbox.advance(1000);
         }
         assert_eq!(outbox.remaining(), 1000);
-        assert!(outbox.bytes.len() < 10_000);
+        assert!(outbox.queue.as_ref().unwrap().bytes.len() < 10_000);
     }
 
     #[test]
     fn an_outbox_at_rest_keeps_no_memory() {
         let mut outbox = outbox(&[&[7; 4096]]);
+        outbox.rest();
+        assert_eq!(outbox.remaining(), 4096);
         outbox.advance(4096);
         outbox.rest();
-        assert_eq!(outbox.bytes.capacity(), 0);
+        assert!(outbox.queue.is_none());
+    }
+
+    #[test]
+    fn memory_is_lent_to_who_has_none_and_taken_back_from_who_has_nothing_to_write() {
+        let (mut lender, mut busy, mut idle) =
+            (outbox(&[b"a"]), outbox(&[b"b"]), Outbox::default());
+        lender.advance(1);
+        lender.lend(&mut busy);
+        lender.take_back(&mut busy);
+        assert_eq!((busy.chunk(), lender.queue.is_some()), (&b"b"[..], true));
+        lender.lend(&mut idle);
+        assert!(idle.queue.is_some() && lender.queue.is_none());
+        lender.take_back(&mut idle);
+        assert!(idle.queue.is_none() && lender.queue.is_some());
     }
 }

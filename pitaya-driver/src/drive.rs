@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use bytes::Buf;
 use futures_io::{AsyncRead, AsyncWrite};
-use pitaya_core::{CloseReason, Counter, Counters, Instant, Limits, Machine, Next, earlier};
+use pitaya_core::{
+    CloseReason, Counter, Counters, Instant, Limits, Machine, Next, Outbox, earlier,
+};
 use pitaya_proto::zlib::Scratch;
 
 use crate::mailbox::Mailbox;
@@ -83,6 +85,7 @@ where
     /// One turn: all that can be done now, but no more than is fair.
     fn turn(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Poll<()> {
         let now = self.runtime.now();
+        buffers.outbox.lend(self.engine.machine.outbox());
         self.handle_timeout(now, &mut buffers.scratch);
         let (events_left, bytes_left) = (self.turn_events_max, TURN_BYTES_MAX);
         let scratch = &mut buffers.scratch;
@@ -106,6 +109,9 @@ where
                 break;
             }
         }
+        // An idle connection owns no room for what it writes or is told.
+        buffers.outbox.take_back(self.engine.machine.outbox());
+        self.engine.commands = Vec::new();
         self.rest(now, cx)
     }
 
@@ -120,7 +126,6 @@ where
         if is_over(machine.poll_timeout()) {
             machine.handle_timeout(now, scratch);
             // An idle connection beats now and then, and keeps no room for commands.
-            self.engine.commands.shrink_to_fit();
             self.mailbox.rest();
         }
     }
@@ -374,6 +379,7 @@ fn write_some(
 
 /// What a thread lends to whichever stream it drives.
 struct Buffers {
+    outbox: Outbox,
     read: Vec<u8>,
     room: Room,
     scratch: Scratch,
@@ -381,7 +387,12 @@ struct Buffers {
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { read: vec![0; TURN_BYTES_MAX], room: Room::default(), scratch: Scratch::new() }
+        Self {
+            outbox: Outbox::default(),
+            read: vec![0; TURN_BYTES_MAX],
+            room: Room::default(),
+            scratch: Scratch::new(),
+        }
     }
 }
 

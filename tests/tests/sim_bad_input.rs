@@ -302,7 +302,7 @@ async fn start(sim: &Sim, closings: &Closings) -> ServerHandle<Sim> {
         .route("hall.panic", panics)
         .route("hall.wait", wait)
         .on_close(move |session, _| {
-            is_named(name(session.handshake()), "panic on close");
+            is_named(name(&session.handshake()), "panic on close");
             std::future::ready(())
         })
         .on_close(move |_, reason| {

@@ -27,7 +27,8 @@ pub(crate) struct Line {
     pub(crate) paused: bool,
     /// Shorter bodies are not compressed.
     pub(crate) deflated_bytes_min: usize,
-    pub(crate) closed: Option<CloseReason>,
+    /// Why, which most connections never hold.
+    pub(crate) closed: Option<Box<CloseReason>>,
     pub(crate) told: bool,
     written_at: Instant,
 }
@@ -59,14 +60,14 @@ impl Line {
         reason.counter().into_iter().for_each(|counter| counters.add(counter));
         self.phase = Phase::Closed;
         (self.heartbeat, self.shaken_by, self.packet_by) = (None, None, None);
-        (self.closed, self.told) = (Some(reason), false);
+        (self.closed, self.told) = (Some(Box::new(reason)), false);
     }
 
     /// The end, if there is one that is not told.
     pub(crate) fn poll_closed(&mut self) -> Option<CloseReason> {
         let reason = self.closed.as_ref().filter(|_| !self.told)?;
         self.told = true;
-        Some(reason.clone())
+        Some((**reason).clone())
     }
 
     /// A body as it is to be sent: compressed, if that may be and makes it shorter.
@@ -124,7 +125,6 @@ impl Line {
             }
         }
         if self.heartbeat.as_mut().is_some_and(|heartbeat| heartbeat.handle_timeout(now)) {
-            self.outbox.rest();
             self.write_empty(now, PacketKind::Heartbeat);
         }
         None

@@ -6,14 +6,15 @@ use pitaya_proto::error::Error;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// Named JSON values with a version that grows with every change, so that an old copy is never
 /// taken for a new one.
 #[derive(Clone, Debug, Default)]
 pub struct SessionData {
-    bytes: usize,
-    /// Most sessions keep a value or two, for which a map would be too large.
-    values: Vec<(Box<str>, Value)>,
+    /// One line of JSON for each value: its name, a colon and the value. Most sessions keep a value
+    /// or two, for which any map would be too large.
+    lines: Box<str>,
     version: u64,
 }
 
@@ -21,8 +22,9 @@ impl SessionData {
     /// The value of that name, if it is there and is a `T`. A whole number is any number type that
     /// holds it, also when it came from a server that writes all numbers with a point.
     pub fn value<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        let (_, value) = self.values.get(self.find(name)?)?;
-        T::deserialize(value).ok().or_else(|| T::deserialize(whole(value)?).ok())
+        let key = key(name);
+        let json = self.lines.lines().find_map(|line| line.strip_prefix(&*key))?;
+        serde_json::from_str(json).ok().or_else(|| T::deserialize(whole(json)?).ok())
     }
 
     /// Sets a value; the data as a whole has at most `bytes_max` bytes of JSON.
@@ -34,29 +36,24 @@ impl SessionData {
         &mut self, name: &str, value: impl Serialize, bytes_max: usize,
     ) -> Result<(), Error> {
         let value = serde_json::to_value(value).map_err(|why| Error::unknown(why.to_string()))?;
-        let found = self.find(name);
-        let before = found.map_or(0, |at| json_bytes(name, &self.values[at].1));
-        let bytes = self.bytes - before + json_bytes(name, &value);
-        if bytes > bytes_max {
+        let lines = format!("{}{}{value}\n", self.without(name), key(name));
+        if lines.len() > bytes_max {
             return Err(Error::unknown(format!("session data over {bytes_max} bytes")));
         }
-        if let Some(at) = found {
-            self.values.swap_remove(at);
-        }
-        self.values.reserve_exact(1);
-        self.values.push((name.into(), value));
-        self.bytes = bytes;
+        self.lines = lines.into();
         self.version += 1;
         Ok(())
     }
 
     /// Removes a value. Whether it was there.
     pub fn remove(&mut self, name: &str) -> bool {
-        let Some(at) = self.find(name) else { return false };
-        let (_, value) = self.values.swap_remove(at);
-        self.bytes -= json_bytes(name, &value);
-        self.version += 1;
-        true
+        let left = self.without(name);
+        let removed = left.len() < self.lines.len();
+        if removed {
+            self.lines = left.into();
+            self.version += 1;
+        }
+        removed
     }
 
     /// Grows with every change.
@@ -67,27 +64,28 @@ impl SessionData {
     /// The JSON object that travels between servers, its keys sorted; nothing at all if there are
     /// no values.
     pub fn encode(&self) -> Vec<u8> {
-        if self.values.is_empty() {
+        if self.lines.is_empty() {
             return Vec::new();
         }
-        let values: BTreeMap<_, _> =
-            self.values.iter().map(|(name, value)| (name, value)).collect();
-        serde_json::to_vec(&values).expect("JSON values are JSON")
+        let object = format!("{{{}}}", self.lines.trim_end().replace('\n', ","));
+        let sorted: BTreeMap<String, &RawValue> =
+            serde_json::from_str(&object).expect("lines of JSON make an object");
+        serde_json::to_vec(&sorted).expect("JSON values are JSON")
     }
 
-    fn find(&self, name: &str) -> Option<usize> {
-        self.values.iter().position(|(known, _)| **known == *name)
+    fn without(&self, name: &str) -> String {
+        let key = key(name);
+        self.lines.split_inclusive('\n').filter(|line| !line.starts_with(&*key)).collect()
     }
 }
 
-fn json_bytes(name: &str, value: &Value) -> usize {
-    let length = |json: Result<String, _>| json.map_or(0, |json: String| json.len());
-    // Two quotes are part of the name's JSON; a colon and a comma are not.
-    length(serde_json::to_string(name)) + length(serde_json::to_string(value)) + 2
+/// What the line of that name begins with, and no other does.
+fn key(name: &str) -> String {
+    serde_json::to_string(name).expect("text is JSON") + ":"
 }
 
-fn whole(value: &Value) -> Option<Value> {
-    let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
+fn whole(json: &str) -> Option<Value> {
+    let number = serde_json::from_str(json).ok().filter(|number: &f64| number.fract() == 0.0)?;
     // Beyond 2^53 the point has already cost digits.
     (number.abs() <= (1_u64 << 53) as f64).then(|| Value::from(number as i64))
 }
@@ -131,6 +129,21 @@ mod tests {
         assert!(data.set("b", "x".repeat(40), 40).is_err());
         data.set("a", "y".repeat(20), 40).unwrap();
         assert_eq!(data.encode(), format!(r#"{{"a":"{}"}}"#, "y".repeat(20)).into_bytes());
+    }
+
+    #[test]
+    fn names_and_values_may_be_any_text() {
+        let mut data = SessionData::default();
+        for (at, name) in ["a", "a\"", "a\":1", "\n", "", "a!", "a:"].into_iter().enumerate() {
+            data.set(name, format!("{at}\n\"a\":{at}"), 1024).unwrap();
+        }
+        data.set("a:", "again", 1024).unwrap();
+        assert_eq!(data.value::<String>("a\":1").as_deref(), Some("2\n\"a\":2"));
+        assert_eq!(data.value::<String>("a:").as_deref(), Some("again"));
+        assert!(data.remove("\n") && data.value::<String>("\n").is_none());
+        let all: BTreeMap<String, String> = serde_json::from_slice(&data.encode()).unwrap();
+        let names: Vec<_> = all.keys().map(|name| &**name).collect();
+        assert_eq!(names, ["", "a", "a!", "a\"", "a\":1", "a:"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pitaya_proto::error::{self, Error};
-use pitaya_proto::handshake::HandshakeRequest;
+use pitaya_proto::handshake::{HandshakeLimits, HandshakeRequest};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -53,7 +53,8 @@ pub type SessionHandle = Session<()>;
 
 pub(super) struct Shared {
     data: Mutex<SessionData>,
-    handshake: Box<HandshakeRequest>,
+    /// As JSON: it is long, and seldom asked for.
+    handshake: Box<[u8]>,
     pub(super) host: Arc<dyn Host>,
     id: SessionId,
     pub(super) joined: Mutex<Joined>,
@@ -77,9 +78,10 @@ impl<C> Session<C> {
         self.0.uid.get().map(|uid| &**uid)
     }
 
-    /// What the client said of itself.
-    pub fn handshake(&self) -> &HandshakeRequest {
-        &self.0.handshake
+    /// What the client said of itself. It is kept as text and read anew by every call.
+    pub fn handshake(&self) -> HandshakeRequest {
+        HandshakeRequest::parse(&self.0.handshake, &HandshakeLimits::NONE)
+            .expect("it was read before, and written by us")
     }
 
     /// Where the client connects from.
@@ -169,12 +171,15 @@ impl SessionHandle {
     /// The handle of a session that has just begun. It knows the client's kind of address as
     /// `ipversion`, as every Pitaya session does.
     pub fn new(
-        id: SessionId, remote: SocketAddr, handshake: Box<HandshakeRequest>, host: Arc<dyn Host>,
+        id: SessionId, remote: SocketAddr, handshake: &HandshakeRequest, host: Arc<dyn Host>,
     ) -> Self {
+        let mut json = Vec::new();
+        handshake.encode(&mut json);
         let mut data = SessionData::default();
         let version = if remote.is_ipv6() { "ipv6" } else { "ipv4" };
         data.set("ipversion", version, usize::MAX).expect("a word is JSON");
         let (data, joined) = (Mutex::new(data), Mutex::new(Some(Vec::new())));
+        let handshake = json.into_boxed_slice();
         let shared = Shared { data, handshake, host, id, joined, remote, uid: OnceLock::new() };
         Self(Arc::new(shared), PhantomData)
     }

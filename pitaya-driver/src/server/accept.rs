@@ -4,8 +4,9 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
@@ -91,7 +92,7 @@ where
     let Some(place) = shared.enter() else { return };
     if door.proxies.is_none() {
         if let Some(drive) = drive(place, door, stream, remote) {
-            shared.runtime.spawn(alone(drive));
+            shared.runtime.spawn(Alone(Some(drive)));
         }
         return;
     }
@@ -101,7 +102,7 @@ where
         if let Some(remote) = read_source(&place, &door, &mut stream, remote).await
             && let Some(drive) = drive(place, &door, stream, remote)
         {
-            alone(drive).await;
+            Alone(Some(drive)).await;
         }
     });
 }
@@ -159,18 +160,24 @@ fn drive<R: Runtime, I: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Drives a connection. A panic in it costs no other: some executors would end with it.
-async fn alone(drive: impl Future<Output = ()>) {
-    let mut drive = Box::pin(drive);
-    let panicked = poll_fn(|cx| {
-        let polled = catch_unwind(AssertUnwindSafe(|| drive.as_mut().poll(cx)));
-        polled.map_or(Poll::Ready(true), |polled| polled.map(|()| false))
-    })
-    .await;
-    if panicked {
-        tracing::error!("the task of a connection panicked; it is closed");
-    }
-    if catch_unwind(AssertUnwindSafe(|| drop(drive))).is_err() {
-        tracing::error!("what a handler held panicked as it was dropped");
+///
+/// A type of its own, since an async function would hold the connection twice.
+struct Alone<D>(Option<D>);
+
+impl<D: Future<Output = ()> + Unpin> Future for Alone<D> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(drive) = &mut self.0 else { return Poll::Ready(()) };
+        match catch_unwind(AssertUnwindSafe(|| Pin::new(drive).poll(cx))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(())) => {}
+            Err(_) => tracing::error!("the task of a connection panicked; it is closed"),
+        }
+        if catch_unwind(AssertUnwindSafe(|| self.0 = None)).is_err() {
+            tracing::error!("what a handler held panicked as it was dropped");
+        }
+        Poll::Ready(())
     }
 }
 

@@ -39,7 +39,7 @@ impl<R: Runtime> ServePlayer<R> {
         Self { place, remote, session: None, running: Vec::new(), watch, closing: None }
     }
 
-    fn open(&mut self, handshake: Box<HandshakeRequest>) {
+    fn open(&mut self, handshake: &HandshakeRequest) {
         self.place.end_handshake();
         let (mailbox, shared) = (Arc::clone(&self.place.mailbox), Arc::clone(&self.place.shared));
         let id = shared.sessions().open(Arc::clone(&mailbox));
@@ -147,7 +147,7 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
                 self.poll_closing(cx);
             }
             Event::Detached(reason) => tracing::debug!(remote = %self.remote, %reason, "detached"),
-            Event::Opened(handshake) => self.open(handshake),
+            Event::Opened(handshake) => self.open(&handshake),
         }
     }
 

@@ -24,7 +24,7 @@ pub(crate) fn app(journal: &Journal) -> App<Journal> {
         .route("hall.slow", slow)
         .route("hall.wait", wait)
         .on_close(move |session, reason| {
-            closings.event(name(session.handshake()), format!("closed: {reason}"));
+            closings.event(name(&session.handshake()), format!("closed: {reason}"));
             std::future::ready(())
         })
 }
@@ -116,7 +116,7 @@ struct Noted {
 impl Noted {
     fn start(ctx: &Ctx, session: &Session, journal: &Journal, body: &Bytes) -> Self {
         let (body, route) = (String::from_utf8(body.to_vec()).unwrap(), ctx.route.to_string());
-        let who = name(session.handshake()).to_owned();
+        let who = name(&session.handshake()).to_owned();
         journal.event(&who, format!("start {route} {body}"));
         Self { body, journal: journal.clone(), route, who }
     }
