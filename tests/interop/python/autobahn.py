@@ -1,23 +1,26 @@
-"""Autobahn's cases, as kosoku plays them, against an echo server.
+"""Autobahn's cases, as kosoku plays them, against one who says back what it is told.
 
-    python autobahn.py CASES HOST:PORT              over ws
-    python autobahn.py CASES HOST:PORT CERTIFICATE  over wss, by a relay: kosoku speaks no TLS
+    python autobahn.py CASES                        a client over ws; the first line tells it where
+    python autobahn.py CASES HOST:PORT              a server over ws
+    python autobahn.py CASES HOST:PORT CERTIFICATE  a server over wss, through a relay, because
+                                                    kosoku speaks no TLS
 
-CASES is a number such as 1.2.3, or a pattern such as `1.*` or `*`. One line tells how a case went: its number, the verdict about what was said, the verdict about how
-it was closed. Permessage-deflate, cases 12 and 13, is left out: Pitaya negotiates no extension.
+CASES is a number such as 1.2.3, or a pattern such as `1.*` or `*`. One line tells how a case went:
+its number, the verdict about what was said, the verdict about how it was closed.
+Permessage-deflate, cases 12 and 13, is left out: Pitaya negotiates no extension.
 """
 
 import asyncio
 import ssl
 import sys
 
-from kosoku import FailureError, run_fuzzingclient
+from kosoku import FailureError, run_fuzzingclient, run_fuzzingserver
 
 
 async def play(cases, address):
     try:
         return await run_fuzzingclient(
-            f"ws://{address}", [cases], ["12.*", "13.*"], concurrency=AT_ONCE_MAX
+            f"ws://{address}", [cases], WITHOUT, concurrency=AT_ONCE_MAX
         )
     except FailureError as failure:
         return failure.results
@@ -49,14 +52,24 @@ async def pump(reader, writer):
     writer.close()
 
 
+async def serve(cases):
+    try:
+        async with run_fuzzingserver([cases], WITHOUT, host="127.0.0.1", port=0) as server:
+            print(f"{server.address}:{server.port}", flush=True)
+            return await server.get_result()
+    except FailureError as failure:
+        return failure.results
+
+
 async def main(*arguments):
-    played = relayed(*arguments) if len(arguments) == 3 else play(*arguments)
+    played = [serve, play, relayed][len(arguments) - 1](*arguments)
     for result in await asyncio.wait_for(played, ALL_SECONDS_MAX):
         print(result.case_id, result.behavior.value, result.behavior_close.value)
 
 
 ALL_SECONDS_MAX = 240
 AT_ONCE_MAX = 4
+WITHOUT = ["12.*", "13.*"]
 CHUNK_BYTES_MAX = 64 * 1024
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-//! A server that says back what it is told over WebSocket, on the driver's own layer for it.
+//! A server and a client that say back what they are told over WebSocket, on the driver's own layer
+//! for it.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -13,8 +14,11 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tungstenite::Message;
-use tungstenite::handshake::machine::TryParse as _;
+use tungstenite::client::IntoClientRequest as _;
+use tungstenite::handshake::client::{Response, generate_request};
+use tungstenite::handshake::machine::TryParse;
 use tungstenite::handshake::server::{Request, create_response, write_response};
+use tungstenite::http::StatusCode;
 
 use crate::app::Echo;
 use crate::cases::Transport;
@@ -73,16 +77,55 @@ fn serve(socket: TcpStream, tls: Option<Arc<ServerConfig>>, faith: Echo) -> io::
 }
 
 fn echo(mut socket: impl Read + Write, faith: Echo) -> io::Result<()> {
-    let (mut wire, mut out) = (BytesMut::new(), BytesMut::new());
-    upgrade(&mut socket, &mut wire)?;
-    let mut web = WebSocket::server(MESSAGE_BYTES_MAX);
+    let mut wire = BytesMut::new();
+    let request: Request = read_head(&mut socket, &mut wire)?;
+    let response = create_response(&request).map_err(io::Error::other)?;
+    let mut head = BytesMut::new();
+    write_response((&mut head).writer(), &response).map_err(io::Error::other)?;
+    socket.write_all(&head)?;
+    let web = WebSocket::server(MESSAGE_BYTES_MAX);
+    converse(&mut socket, wire, web, |said| Some(answer(said, faith)))
+}
+
+/// Asks the server at `address` for `path` and says back what it says, or hears it and is silent.
+/// Gives what was heard last.
+pub(crate) fn visit(address: SocketAddr, path: &str, echo: Option<Echo>) -> io::Result<Message> {
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(SILENCE_MAX))?;
+    socket.set_write_timeout(Some(SILENCE_MAX))?;
+    let request =
+        format!("ws://{address}{path}").into_client_request().map_err(io::Error::other)?;
+    let (request, _) = generate_request(request).map_err(io::Error::other)?;
+    socket.write_all(&request)?;
+    let mut wire = BytesMut::new();
+    let response: Response = read_head(&mut socket, &mut wire)?;
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS, "{path}");
+    let mut last = Message::text("");
+    let web = WebSocket::client(MESSAGE_BYTES_MAX);
+    let conversed = converse(&mut socket, wire, web, |said| {
+        last = said.clone();
+        echo.map(|faith| answer(said, faith))
+    });
+    // It is for the server to close what lies below, in whichever way.
+    while conversed.is_ok() && socket.read(&mut [0; 1024]).is_ok_and(|read| read > 0) {}
+    Ok(last)
+}
+
+fn converse(
+    socket: &mut (impl Read + Write), mut wire: BytesMut, mut web: WebSocket,
+    mut answer: impl FnMut(Message) -> Option<Message>,
+) -> io::Result<()> {
+    let mut out = BytesMut::new();
     while !web.is_ended() {
         let mut rest = &wire[..];
         let read = loop {
             match web.read(&mut rest, &mut out) {
                 Ok(Some(said)) if said.is_text() || said.is_binary() => {
-                    web.send(answer(said, faith), &mut out)?;
-                    web.flush(&mut out);
+                    if let Some(answer) = answer(said) {
+                        web.send(answer, &mut out)?;
+                        web.flush(&mut out);
+                    }
                 }
                 Ok(Some(_)) => {}
                 Ok(None) => break Ok(()),
@@ -95,7 +138,7 @@ fn echo(mut socket: impl Read + Write, faith: Echo) -> io::Result<()> {
         socket.flush()?;
         out.clear();
         read?;
-        if !web.is_ended() && read_some(&mut socket, &mut wire)? == 0 {
+        if !web.is_ended() && read_some(socket, &mut wire)? == 0 {
             return Ok(());
         }
     }
@@ -113,22 +156,17 @@ fn answer(said: Message, faith: Echo) -> Message {
     }
 }
 
-/// Answers the request, and leaves in `wire` what came after it.
-fn upgrade(socket: &mut (impl Read + Write), wire: &mut BytesMut) -> io::Result<()> {
-    let (length, request) = loop {
-        if let Some(parsed) = Request::try_parse(wire).map_err(io::Error::other)? {
-            break parsed;
+/// The head of an HTTP message; what came after it stays in `wire`.
+fn read_head<H: TryParse>(socket: &mut impl Read, wire: &mut BytesMut) -> io::Result<H> {
+    loop {
+        if let Some((length, head)) = H::try_parse(wire).map_err(io::Error::other)? {
+            wire.advance(length);
+            return Ok(head);
         }
         if wire.len() > HEAD_BYTES_MAX || read_some(socket, wire)? == 0 {
             return Err(io::ErrorKind::InvalidData.into());
         }
-    };
-    wire.advance(length);
-    let response = create_response(&request).map_err(io::Error::other)?;
-    let mut head = BytesMut::new();
-    write_response((&mut head).writer(), &response).map_err(io::Error::other)?;
-    socket.write_all(&head)?;
-    socket.flush()
+    }
 }
 
 fn read_some(socket: &mut impl Read, wire: &mut BytesMut) -> io::Result<usize> {
