@@ -66,6 +66,13 @@ fn the_client_in_node_talks_to_our_server_on_smol() {
 }
 
 #[test]
+fn the_client_in_node_talks_to_pitayas_own_server() {
+    if let Some(peer) = tools::has_packages().then(tools::go_peer).flatten() {
+        tools::node_tests("go.test.js", &[("PITAYA_GO_PEER", peer.to_str().unwrap())]);
+    }
+}
+
+#[test]
 fn people_chat_in_a_browser_on_tokio() {
     people_chat("tokio");
 }

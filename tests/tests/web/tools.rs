@@ -31,6 +31,20 @@ pub(crate) fn has_packages() -> bool {
     })
 }
 
+/// Pitaya's own server in Go, with the handlers of `tests/interop/README.md`.
+pub(crate) fn go_peer() -> Option<PathBuf> {
+    if Command::new("go").arg("version").output().is_err() {
+        missing("no `go`");
+        return None;
+    }
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("web-go-peer");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/go");
+    let mut build = Command::new("go");
+    build.args(["build", "-o"]).args([program.as_os_str(), "./".as_ref()]);
+    run(build.env("CGO_ENABLED", "0").current_dir(source));
+    Some(program)
+}
+
 /// A browser of the Chromium family.
 pub(crate) fn browser() -> Option<PathBuf> {
     let names = ["chromium", "chromium-browser", "google-chrome"];
@@ -50,9 +64,8 @@ pub(crate) fn folder() -> PathBuf {
 
 /// Runs the tests of a file, in Node's own runner, with what they print among the rest.
 pub(crate) fn node_tests(file: &str, environment: &[(&str, &str)]) {
-    let arguments = ["--test", "--test-reporter=spec", file];
     run(Command::new("node")
-        .args(arguments)
+        .args(["--test", "--test-force-exit", "--test-timeout=60000", "--test-reporter=spec", file])
         .envs(environment.iter().copied())
         .current_dir(folder()));
 }
