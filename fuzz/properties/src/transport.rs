@@ -77,7 +77,9 @@ impl Body<'_> {
 fn spoken(script: &[u8], message_bytes_max: usize) -> (Vec<u8>, Option<Model>) {
     let (mut script, mut model) = (Script::new(script), Model::new(message_bytes_max));
     let mut wire = UPGRADE.to_vec();
-    while let Some(step) = script.step() {
+    while wire.len() < WIRE_BYTES_MAX
+        && let Some(step) = script.step()
+    {
         match step {
             Step::Frame { first, mask, body } => {
                 say(first, mask, &body.bytes(), &mut wire, &mut model)
@@ -186,6 +188,8 @@ const UPGRADE: &[u8] = b"GET /play HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\
 const PING: u8 = 0x89;
 const PACKET_BYTES_MAX: [usize; 3] = [64, 1000, 4000];
 const PACKET_HEADER_BYTES: usize = 4;
+/// So that reading it byte by byte takes no time to speak of.
+const WIRE_BYTES_MAX: usize = 8 << 10;
 const LONG_BYTES_MAX: usize = 5000;
 /// What the layers own, the head of an upgrade, and what growing buffers have to spare.
 const BUFFERS_BYTES_MAX: usize = 64 << 10;
