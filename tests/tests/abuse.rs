@@ -10,6 +10,8 @@ use std::time::Duration;
 
 #[path = "abuse/doors.rs"]
 mod doors;
+#[path = "abuse/files.rs"]
+mod files;
 #[path = "abuse/flood.rs"]
 mod flood;
 #[path = "abuse/readers.rs"]

@@ -64,7 +64,7 @@ where
                 // spin.
                 shared.config.counters.add(Counter::AcceptsFailed);
                 failures.log(shared.runtime.now(), &error);
-                shared.shed();
+                shared.shed_idle();
                 let (runtime, pause) = (shared.runtime.clone(), shared.config.limits.accept_pause);
                 let pause = Sleep::lasting(&shared.timers, runtime, pause);
                 shared.unless_stopped(pause).await;

@@ -100,12 +100,15 @@ impl<R: Runtime> Shared<R> {
         self.poll_until(cx, || self.stops() || !self.is_crowded())
     }
 
-    /// Makes room among the connections that are not ready to work, if there is none, at the cost
-    /// of those that have been idle for long. When to look again, if there still is no room.
+    /// Makes room among the connections that are not ready to work, if there is none. When to look
+    /// again, if there still is no room.
     pub(super) fn shed(&self) -> Option<Instant> {
-        if !self.is_crowded() || self.stops() {
-            return None;
-        }
+        (self.is_crowded() && !self.stops()).then(|| self.shed_idle())
+    }
+
+    /// Closes the connections that are not ready to work and have been idle for long. When the next
+    /// one will have been.
+    pub(super) fn shed_idle(&self) -> Instant {
         let (now, idle_max) = (self.runtime.now(), self.config.limits.handshake_idle_max);
         let mut next = now + idle_max;
         for Shaking { address, heard } in lock(&self.shaking).values() {
@@ -116,7 +119,7 @@ impl<R: Runtime> Shared<R> {
                 address.cut();
             }
         }
-        Some(next)
+        next
     }
 
     fn is_crowded(&self) -> bool {

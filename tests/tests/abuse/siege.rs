@@ -292,7 +292,7 @@ fn seconds(duration: &Duration) -> String {
 }
 
 /// Past the harness, which keeps what a test prints that holds.
-fn row(row: Arguments<'_>) {
+pub(crate) fn row(row: Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{row}"); // nobody may be listening
 }
 
