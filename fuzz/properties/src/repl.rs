@@ -22,6 +22,9 @@ pub fn repl_command(data: &[u8]) {
     match parsed {
         Ok(None) => assert!(text.trim_start().starts_with('#') || text.trim().is_empty()),
         Ok(Some(command)) => {
+            if let Command::Notify { data, .. } | Command::Request { data, .. } = &command {
+                assert_eq!(data, data.trim());
+            }
             let again = line(&command);
             assert_eq!(command::parse(&again), Ok(Some(command)), "{again}");
         }
