@@ -120,6 +120,38 @@ fn answers_that_nobody_takes_stop_the_reading() {
 }
 
 #[test]
+fn a_long_packet_that_leaves_slowly_does_not_stop_the_reading() {
+    // Two ends that both write one and read nothing would wait for each other.
+    for layers in [Joined::tls, Joined::ws, Joined::wss] {
+        let mut joined = layers();
+        joined.settle(1000);
+        joined.server.say(&packet(1 << 20, b'a'));
+        let _ = joined.server.transport.encode(&mut joined.server.outbox);
+        assert!(joined.server.transport.wants_bytes());
+    }
+}
+
+#[test]
+fn a_message_has_its_own_time_also_if_it_follows_at_once() {
+    let mut joined = Joined::ws();
+    joined.settle(100);
+    let long = packet(30_000, b'a');
+    for _ in 0..2 {
+        joined.client.say(&long);
+    }
+    let wire = joined.client.wire();
+    joined.server.hear(&wire[..20_000]).unwrap();
+    let began = Limits::default().packet_timeout;
+    assert_eq!(joined.server.transport.poll_timeout(), Some(Instant::ZERO + began));
+    let later = Instant::ZERO + began / 2;
+    joined.server.hear_at(later, &wire[20_000..50_000]).unwrap();
+    assert_eq!(joined.server.transport.poll_timeout(), Some(later + began));
+    joined.server.hear_at(later + began / 2, &wire[50_000..59_000]).unwrap();
+    assert_eq!(joined.server.transport.poll_timeout(), Some(later + began));
+    assert_eq!(joined.server.heard, long);
+}
+
+#[test]
 fn a_server_that_is_not_trusted_is_not_spoken_to() {
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let trusts = TlsClient::trusting(other.cert.pem()).unwrap();
@@ -146,7 +178,11 @@ impl End {
     }
 
     fn hear(&mut self, wire: &[u8]) -> io::Result<()> {
-        let (heard, decoded) = self.transport.decode(Instant::ZERO, wire, &mut self.room);
+        self.hear_at(Instant::ZERO, wire)
+    }
+
+    fn hear_at(&mut self, now: Instant, wire: &[u8]) -> io::Result<()> {
+        let (heard, decoded) = self.transport.decode(now, wire, &mut self.room);
         self.heard.extend_from_slice(heard);
         decoded
     }
