@@ -137,7 +137,8 @@ impl Line {
 
     /// Until when the peer must have done what, and the end if it has not.
     fn deadlines(&self, limits: &Limits) -> [(Option<Instant>, CloseReason); 4] {
-        let waits = self.outbox.has_remaining();
+        // Before the handshake is done, that has a deadline of its own: layers may hold it up.
+        let waits = self.shaken_by.is_none() && self.outbox.has_remaining();
         let written_by = waits.then(|| self.written_at + limits.write_timeout);
         let listens = self.heartbeat.as_ref().filter(|_| !self.paused);
         let heard_by = listens.map(Heartbeat::dead_at);

@@ -230,6 +230,15 @@ fn what_waits_is_still_written_when_we_close() {
 }
 
 #[test]
+fn a_handshake_that_waits_for_the_dial_and_for_layers_has_all_of_the_connect_timeout() {
+    let limits = Limits::default().connect_timeout(Duration::from_secs(30));
+    assert!(limits.write_timeout < Duration::from_secs(29));
+    let mut peer = Peer::dial(ClientConfig { limits, ..ClientConfig::default() });
+    assert_eq!(peer.wait_until(seconds(29)), [""; 0]);
+    assert_eq!(peer.wait_until(seconds(30)), ["closed: the handshake took too long"]);
+}
+
+#[test]
 fn a_client_beats_every_interval_and_gives_up_after_two_and_a_half_and_a_second() {
     let mut peer = Peer::dial(ClientConfig::default());
     peer.hear(&accepted("json", 2));
