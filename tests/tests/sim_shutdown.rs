@@ -95,6 +95,35 @@ fn a_handler_that_is_stuck_delays_a_shutdown_until_the_timeout_and_no_longer() {
 }
 
 #[test]
+fn the_close_hooks_of_what_is_cut_still_have_their_moment() {
+    for seed in sim::seeds(50) {
+        sim::run(seed, |sim| async move {
+            let (ended, clock) = (Closings::default(), sim.clone());
+            let told = ended.clone();
+            let app = App::new(()).route("hall.stick", stick).on_close(move |_, reason| {
+                let (told, clock) = (told.clone(), clock.clone());
+                async move {
+                    clock.sleep(SOON).await;
+                    told.0.lock().unwrap().push(reason.to_string());
+                }
+            });
+            let limits = Limits::default().shutdown_timeout(Duration::from_secs(3));
+            let server = Server::new("gate", app).limits(limits).tcp("127.0.0.1:0");
+            let server = server.start_on(sim.clone()).await.unwrap();
+            for _ in 0..3 {
+                let mut stuck = connect(&sim, server.addresses()[0]).await;
+                stuck.send(&request(1, "hall.stick", "0")).await.unwrap();
+                drop(sim.start(async move { stuck.rest().await }));
+            }
+            sim.sleep(SOON).await;
+            let took = shut_down(&sim, server).await;
+            assert!((3.1..3.2).contains(&took.as_secs_f64()), "{took:?}");
+            assert_eq!(ended.reasons(), ["the server shuts down"; 3]);
+        });
+    }
+}
+
+#[test]
 fn clients_that_do_not_read_delay_a_shutdown_until_they_are_given_up_and_no_longer() {
     for seed in sim::seeds(20) {
         sim::run(seed, |sim| async move {

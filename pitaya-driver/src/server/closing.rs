@@ -39,10 +39,19 @@ impl<R: Runtime> Closing<R> {
         };
         let hooks = &shared.handlers.hooks.close;
         let hooks: VecDeque<_> = hooks.iter().filter_map(|hook| tell(hook)).collect();
+        if hooks.is_empty() {
+            return None;
+        }
         let (runtime, limit) = (shared.runtime.clone(), shared.config.limits.call_hard_limit);
         let until = Sleep::lasting(&shared.timers, runtime, limit);
-        let closing = Self { hooks, shared: Arc::clone(shared), until };
-        (!closing.hooks.is_empty()).then_some(closing)
+        shared.begin_closing();
+        Some(Self { hooks, shared: Arc::clone(shared), until })
+    }
+}
+
+impl<R: Runtime> Drop for Closing<R> {
+    fn drop(&mut self) {
+        self.shared.end_closing();
     }
 }
 

@@ -269,7 +269,7 @@ impl<R: Runtime> ServerHandle<R> {
 
     /// Stops: accepts nobody any more, answers what is in flight, then closes each connection
     /// plainly, so that clients may come back. What is left after the limit `shutdown_timeout` is
-    /// cut.
+    /// cut, and its close hooks have as long as `linger_timeout`.
     pub async fn shutdown(self) {
         self.shared.begin_shutdown();
         let limits = &self.shared.config.limits;
@@ -278,7 +278,7 @@ impl<R: Runtime> ServerHandle<R> {
         let drained = self.shared.wait_until_empty(&mut timeout).await;
         if !drained {
             self.shared.cut();
-            // The hooks of what was cut have a moment to begin.
+            // The hooks of what was cut have a moment of their own.
             let runtime = self.shared.runtime.clone();
             let mut moment = Sleep::lasting(&self.shared.timers, runtime, limits.linger_timeout);
             self.shared.wait_until_empty(&mut moment).await;

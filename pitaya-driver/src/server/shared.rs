@@ -34,6 +34,8 @@ pub(super) struct Shared<R> {
     shaking: Mutex<BTreeMap<u64, Shaking>>,
     sources: Mutex<Sources>,
     acceptors: AtomicUsize,
+    /// Sessions that are over, but not all their hooks have ended.
+    closings: AtomicUsize,
     stops: AtomicBool,
     /// Tasks that wait for room, or for the end.
     waiting: Mutex<Vec<Waker>>,
@@ -64,6 +66,7 @@ impl<R: Runtime> Shared<R> {
             shaking: Mutex::default(),
             sources: Mutex::default(),
             acceptors: AtomicUsize::new(0),
+            closings: AtomicUsize::new(0),
             stops: AtomicBool::new(false),
             waiting: Mutex::default(),
         })
@@ -146,7 +149,7 @@ impl<R: Runtime> Shared<R> {
         self.runtime.spawn(async move {
             accept_all(&shared, &Arc::new(door), listener).await;
             // Only now is the address free.
-            shared.acceptors.fetch_sub(1, Ordering::Relaxed);
+            shared.acceptors.fetch_sub(1, Ordering::Release);
             shared.wake_all();
         });
     }
@@ -175,11 +178,25 @@ impl<R: Runtime> Shared<R> {
         lock(&self.open).values().for_each(|mailbox| mailbox.cut());
     }
 
-    /// Waits until nobody accepts and no connection is open; `false` if the time ran out first.
+    /// The close hooks of one session begin.
+    pub(super) fn begin_closing(&self) {
+        self.closings.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// They have ended, or are dropped.
+    pub(super) fn end_closing(&self) {
+        if self.closings.fetch_sub(1, Ordering::AcqRel) == 1 && self.stops() {
+            self.wake_all();
+        }
+    }
+
+    /// Waits until nobody accepts, no connection is open and no hook is at work; `false` if the
+    /// time ran out first.
     pub(super) async fn wait_until_empty(&self, timeout: &mut Sleep<R>) -> bool {
         poll_fn(|cx| {
+            let works = |count: &AtomicUsize| count.load(Ordering::Acquire) > 0;
             let empty = self.poll_until(cx, || {
-                self.acceptors.load(Ordering::Relaxed) == 0 && self.connections() == 0
+                !works(&self.acceptors) && self.connections() == 0 && !works(&self.closings)
             });
             if empty.is_ready() {
                 return Poll::Ready(true);
