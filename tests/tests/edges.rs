@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_lite::future::{poll_once, yield_now};
+use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
 use pitaya_core::{
     App, ClientConn, ClientEvent, CloseReason, Command, ConnConfig, Error, Event, Instant, Limits,
     Machine as _, Next, Payload, Player, Session,
@@ -107,6 +108,21 @@ fn the_last_packet_arrives_however_much_the_client_still_sends() {
         let beats = packet(PacketKind::Heartbeat, &[]).repeat(1 << 16);
         let _closed_meanwhile = ann.send(&beats).await;
         assert_eq!(ann.next().await.unwrap(), Some(Received::Kick("enough".to_owned())));
+    });
+}
+
+#[test]
+fn a_layer_has_all_of_its_time_whatever_the_handshake_behind_it_has() {
+    on_every_seed(async |sim| {
+        let limits = Limits::default().upgrade_timeout(Duration::from_secs(30));
+        let server = Server::new("gate", app()).limits(limits).ws("127.0.0.1:0");
+        let server = server.start_on(sim.clone()).await.unwrap();
+        let mut slow = sim.connect(server.addresses()[0]).await.unwrap();
+        sim.sleep(Duration::from_secs(29)).await;
+        slow.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        let mut answer = [0; 12];
+        slow.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 400");
     });
 }
 

@@ -145,8 +145,8 @@ fn drive<R: Runtime, I: AsyncRead + AsyncWrite + Unpin>(
     let transport =
         transport.inspect_err(|error| tracing::error!(%error, "cannot speak TLS")).ok()?;
     // The layers have deadlines of their own, and then the client still needs time to begin.
-    let layered = door.tls.is_some() || door.web.is_some();
-    let begins = if layered { now + limits.handshake_timeout } else { now };
+    let tls = door.tls.as_ref().map(|_| limits.tls_timeout).unwrap_or_default();
+    let begins = now + tls + door.web.as_ref().map(|_| limits.upgrade_timeout).unwrap_or_default();
     let mailbox = Arc::clone(&place.mailbox);
     let routes = Arc::clone(&shared.handlers.routes);
     Some(Drive::new(

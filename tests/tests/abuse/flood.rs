@@ -63,11 +63,8 @@ fn a_flood_of_tls_is_gone_in_15_seconds() {
     let seen = silent.run(say_nothing);
     assert_eq!((seen.harmed, seen.left), (0, 0));
     assert!(seen.held <= Duration::from_secs(6), "{:?}", seen.held);
-    // Then the deadline of the protocol itself holds, which is later.
     let seen = silent.with("  without tls_timeout", |l| l.tls_timeout(NEVER)).run(say_nothing);
-    assert!(seen.held >= Duration::from_secs(10), "{:?}", seen.held);
-    let seen = silent.with("  without either", |l| l.tls_timeout(NEVER).handshake_timeout(NEVER));
-    assert_eq!(seen.run(say_nothing).left, 500);
+    assert_eq!((seen.harmed, seen.left), (0, 500));
 }
 
 /// More of them than may be at the door at once.
