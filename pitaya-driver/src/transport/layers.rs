@@ -22,7 +22,8 @@ pub(super) struct Layers {
     taken: usize,
     due: Option<Due>,
     upgrade_timeout: Duration,
-    message_timeout: Duration,
+    /// Nothing for a client: a large message may take long, and who is silent is told otherwise.
+    message_timeout: Option<Duration>,
     counters: Arc<Counters>,
     closed: bool,
     ended: bool,
@@ -47,6 +48,8 @@ impl Layers {
         counters: &Arc<Counters>,
     ) -> Self {
         let mut out = BytesMut::new();
+        let message_timeout = upgrade.as_ref().filter(|upgrade| upgrade.is_of_server());
+        let message_timeout = message_timeout.map(|_| limits.packet_timeout);
         let web = upgrade.map(|mut upgrade| {
             if tls.is_none() {
                 upgrade.begin(&mut out);
@@ -64,7 +67,7 @@ impl Layers {
             taken: 0,
             due: Some(due),
             upgrade_timeout: limits.upgrade_timeout,
-            message_timeout: limits.packet_timeout,
+            message_timeout,
             counters: Arc::clone(counters),
             closed: false,
             ended: false,
@@ -245,8 +248,10 @@ impl Layers {
         self.ended |= web.is_ended();
         if !web.has_begun() {
             self.due = None;
-        } else if self.due.is_none() {
-            let by = now + self.message_timeout;
+        } else if self.due.is_none()
+            && let Some(timeout) = self.message_timeout
+        {
+            let by = now + timeout;
             self.due = Some(Due { by, counter: Counter::PacketsUnfinished });
         }
         Ok(())

@@ -132,6 +132,16 @@ fn a_long_packet_that_leaves_slowly_does_not_stop_the_reading() {
 }
 
 #[test]
+fn a_server_may_take_long_for_a_message_as_without_a_websocket() {
+    let mut joined = Joined::ws();
+    joined.settle(100);
+    joined.server.say(&packet(50, b'a'));
+    let wire = joined.server.wire();
+    joined.client.hear(&wire[..9]).unwrap();
+    assert_eq!(joined.client.transport.poll_timeout(), None);
+}
+
+#[test]
 fn a_message_has_its_own_time_also_if_it_follows_at_once() {
     let mut joined = Joined::ws();
     joined.settle(100);
