@@ -1,6 +1,6 @@
 //! Requests that wait for their reply: who waits, under which id, and until when.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::Instant;
 
@@ -18,7 +18,6 @@ use crate::Instant;
 #[derive(Debug)]
 pub struct Calls<W> {
     in_flight: BTreeMap<RequestId, (Instant, W)>,
-    deadlines: BTreeSet<(Instant, RequestId)>,
     in_flight_max: usize,
     next: RequestId,
 }
@@ -28,17 +27,11 @@ pub struct Calls<W> {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct RequestId(u32);
 
-/// As many requests are in flight as may be; the waiter is given back.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-#[error("too many requests in flight")]
-pub struct TooMany<W>(pub W);
-
 impl<W> Calls<W> {
     /// Nothing in flight, and room for `in_flight_max`.
     pub fn new(in_flight_max: usize) -> Self {
         Self {
             in_flight: BTreeMap::new(),
-            deadlines: BTreeSet::new(),
             in_flight_max: in_flight_max.min(IDS_MAX),
             next: RequestId::FIRST,
         }
@@ -49,9 +42,9 @@ impl<W> Calls<W> {
     /// # Errors
     ///
     /// The waiter, if there is no room.
-    pub fn start(&mut self, deadline: Instant, waiter: W) -> Result<RequestId, TooMany<W>> {
+    pub fn start(&mut self, deadline: Instant, waiter: W) -> Result<RequestId, W> {
         if self.in_flight.len() >= self.in_flight_max {
-            return Err(TooMany(waiter));
+            return Err(waiter);
         }
         while self.in_flight.contains_key(&self.next) {
             self.next = self.next.successor();
@@ -59,32 +52,33 @@ impl<W> Calls<W> {
         let id = self.next;
         self.next = id.successor();
         self.in_flight.insert(id, (deadline, waiter));
-        self.deadlines.insert((deadline, id));
         Ok(id)
     }
 
     /// Whoever waits for the reply with this id; nobody if it is too late, or was never asked for.
     pub fn finish(&mut self, id: RequestId) -> Option<W> {
-        let (deadline, waiter) = self.in_flight.remove(&id)?;
-        self.deadlines.remove(&(deadline, id));
-        Some(waiter)
+        self.in_flight.remove(&id).map(|(_, waiter)| waiter)
     }
 
     /// One whose deadline `now` has reached, the earliest first; ask until there is none.
     pub fn expire(&mut self, now: Instant) -> Option<W> {
-        let (_, id) = *self.deadlines.first().filter(|(deadline, _)| *deadline <= now)?;
+        let (_, id) = self.deadlines().min().filter(|(deadline, _)| *deadline <= now)?;
         self.finish(id)
     }
 
     /// Everybody who waits, in the order of their ids: no reply will come.
     pub fn fail_all(&mut self) -> impl Iterator<Item = W> + use<W> {
-        self.deadlines.clear();
         std::mem::take(&mut self.in_flight).into_values().map(|(_, waiter)| waiter)
     }
 
     /// When [`expire`](Self::expire) has something to give.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        self.deadlines().min().map(|(deadline, _)| deadline)
+    }
+
+    /// So few are in flight that looking at all of them costs less than keeping them in order.
+    fn deadlines(&self) -> impl Iterator<Item = (Instant, RequestId)> {
+        self.in_flight.iter().map(|(id, (deadline, _))| (*deadline, *id))
     }
 }
 
@@ -142,7 +136,7 @@ mod tests {
     fn one_too_many_gets_its_waiter_back() {
         let mut calls = Calls::new(1);
         let id = calls.start(at(1), "first").unwrap();
-        assert_eq!(calls.start(at(1), "second"), Err(TooMany("second")));
+        assert_eq!(calls.start(at(1), "second"), Err("second"));
         calls.finish(id);
         assert!(calls.start(at(1), "second").is_ok());
     }

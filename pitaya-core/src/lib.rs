@@ -22,7 +22,7 @@ pub use app::{App, Ctx, FromCall, FromRef, Payload, Routes, State};
 pub use broadcast::Broadcast;
 pub use bytes::Bytes;
 pub use call::{Call, CallKey, Context, Options, Origin, Reply, RouteId};
-pub use calls::{Calls, RequestId, TooMany};
+pub use calls::{Calls, RequestId};
 pub use conn::{
     ClientCall, ClientCommand, ClientConfig, ClientConn, ClientEvent, ClientRequest, CloseReason,
     ConnConfig, ConnEvent, Fault, RequestError, ServerConn, Validator,

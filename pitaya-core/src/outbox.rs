@@ -74,16 +74,14 @@ impl Outbox {
 
     /// Packets that are not wholly written.
     pub fn packets(&self) -> usize {
-        self.queue.as_ref().map_or(0, |queue| queue.packets.len())
+        self.queue().packets.len()
     }
 
     /// The packets themselves, for those who carry each of them in a frame. One that was partly
     /// written is among them as a whole.
     pub fn waiting(&self) -> impl Iterator<Item = &[u8]> {
-        self.queue.iter().flat_map(|queue| {
-            let mut rest = &queue.bytes[queue.start..];
-            queue.packets.iter().filter_map(move |packet| rest.split_off(..*packet))
-        })
+        let mut rest = &self.queue().bytes[self.queue().start..];
+        self.queue().packets.iter().filter_map(move |packet| rest.split_off(..*packet))
     }
 
     /// Whether `bytes` more may wait. What is longer than the limit may wait alone.
@@ -110,7 +108,12 @@ impl Outbox {
 
     /// The number of the first packet that the peer surely has not got whole.
     pub(crate) fn first_unsent(&self) -> u64 {
-        self.done + self.queue.as_ref().map_or(0, |queue| queue.sent()) as u64
+        let mut sent = self.queue().front_written + self.queue().taken;
+        let whole = self.queue().packets.iter().map_while(|packet| {
+            sent = sent.checked_sub(*packet)?;
+            Some(())
+        });
+        self.done + whole.count() as u64
     }
 
     /// Moves everything of `other` behind what waits here; of a packet that was partly written all
@@ -122,42 +125,44 @@ impl Outbox {
             queue.packets.append(&mut other.packets);
         }
     }
+
+    fn queue(&self) -> &Queue {
+        self.queue.as_deref().unwrap_or(&NOTHING)
+    }
+}
+
+impl Buf for Outbox {
+    fn remaining(&self) -> usize {
+        self.chunk().len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        let Queue { bytes, start, front_written, .. } = self.queue();
+        &bytes[start + front_written..]
+    }
+
+    /// # Panics
+    ///
+    /// If `count` is more than [`remaining`](Buf::remaining).
+    fn advance(&mut self, count: usize) {
+        assert!(count <= self.remaining(), "advanced past the end of the outbox");
+        let Some(queue) = &mut self.queue else { return };
+        queue.front_written += count;
+        queue.taken = queue.taken.saturating_sub(count);
+        while let Some(&packet) = queue.packets.front() {
+            if queue.front_written < packet {
+                return queue.compact();
+            }
+            queue.front_written -= packet;
+            queue.start += packet;
+            queue.packets.pop_front();
+            self.done += 1;
+        }
+        queue.release();
+    }
 }
 
 impl Queue {
-    fn remaining(&self) -> usize {
-        self.bytes.len() - self.start - self.front_written
-    }
-
-    /// How many packets are on their way as a whole.
-    fn sent(&self) -> usize {
-        let mut sent = self.front_written + self.taken;
-        let whole = self.packets.iter().map_while(|packet| {
-            sent = sent.checked_sub(*packet)?;
-            Some(())
-        });
-        whole.count()
-    }
-
-    /// Forgets what was written, and says how many packets that were.
-    fn advance(&mut self, count: usize) -> u64 {
-        self.front_written += count;
-        self.taken = self.taken.saturating_sub(count);
-        let mut done = 0;
-        while let Some(&packet) = self.packets.front() {
-            if self.front_written < packet {
-                self.compact();
-                return done;
-            }
-            self.front_written -= packet;
-            self.start += packet;
-            self.packets.pop_front();
-            done += 1;
-        }
-        self.release();
-        done
-    }
-
     /// A backlog that never empties must not keep what was written long ago.
     fn compact(&mut self) {
         if self.start >= COMPACT_BYTES_MIN && self.start * 2 >= self.bytes.len() {
@@ -176,24 +181,9 @@ impl Queue {
     }
 }
 
-impl Buf for Outbox {
-    fn remaining(&self) -> usize {
-        self.queue.as_ref().map_or(0, |queue| queue.remaining())
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.queue.as_ref().map_or(&[], |queue| &queue.bytes[queue.start + queue.front_written..])
-    }
-
-    /// # Panics
-    ///
-    /// If `count` is more than [`remaining`](Buf::remaining).
-    fn advance(&mut self, count: usize) {
-        assert!(count <= self.remaining(), "advanced past the end of the outbox");
-        self.done += self.queue.as_mut().map_or(0, |queue| queue.advance(count));
-    }
-}
-
+/// What waits in an outbox without memory.
+static NOTHING: Queue =
+    Queue { bytes: Vec::new(), start: 0, packets: VecDeque::new(), front_written: 0, taken: 0 };
 /// What an empty outbox may keep until it rests.
 const KEPT_BYTES_MAX: usize = 8 << 10;
 /// Below this, moving what is left costs more than the room it takes.

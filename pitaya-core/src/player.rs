@@ -93,7 +93,7 @@ impl Player {
 
     /// Calls that wait, run or are late.
     pub fn calls(&self) -> usize {
-        self.calls.len()
+        self.calls.count()
     }
 
     /// As [`Machine::next`], but what comes borrows from the input alone: what was compressed is
@@ -231,7 +231,7 @@ impl Player {
     /// Reading goes on as long as there is room for calls; the last call of a drain is the end.
     fn update(&mut self, now: Instant) {
         self.conn.held = self.drains || self.calls.is_full();
-        if self.drains && self.calls.is_empty() {
+        if self.drains && self.calls.count() == 0 {
             self.conn.close(now, CloseReason::Shutdown);
         }
     }

@@ -165,7 +165,7 @@ impl<W> CallQueue<W> {
 
     /// Whether a bound is reached, so that the session must not be read.
     pub fn is_full(&self) -> bool {
-        self.len() >= self.calls_max || self.waiting_bytes >= self.waiting_bytes_max
+        self.count() >= self.calls_max || self.waiting_bytes >= self.waiting_bytes_max
     }
 
     /// Whether a request with that id waits or runs and is not answered yet.
@@ -176,13 +176,8 @@ impl<W> CallQueue<W> {
     }
 
     /// Calls that wait, run or are late.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.waiting.len() + self.started.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// The next moment at which [`poll_expired`](Self::poll_expired) has something to say.
@@ -325,7 +320,7 @@ mod tests {
         waits(&mut queue, request(3), "");
         assert!(!queue.is_full());
         waits(&mut queue, Ticket { bytes: 90, ..request(4) }, "");
-        assert!(queue.is_full() && queue.len() == 4);
+        assert!(queue.is_full() && queue.count() == 4);
         queue.handle_ended(first);
         assert!(queue.is_full(), "100 bytes wait");
         assert!(queue.poll_expired(at(5)).is_some());
@@ -342,7 +337,7 @@ mod tests {
         assert_eq!(queue.poll_timeout(), Some(at(5)));
         assert_eq!(queue.poll_expired(at(4)), None);
         assert_eq!(queue.poll_expired(at(5)), Some(Expired::TimedOut(request(2), SECOND * 5)));
-        assert!(queue.is_empty() && queue.poll_timeout().is_none());
+        assert!(queue.count() == 0 && queue.poll_timeout().is_none());
     }
 
     #[test]
@@ -375,7 +370,7 @@ mod tests {
         runs(&mut queue, notify());
         waits(&mut queue, notify(), "");
         assert_eq!(queue.poll_expired(at(5)), Some(Expired::TimedOut(notify(), SECOND * 5)));
-        assert_eq!((queue.poll_expired(at(19)), queue.len()), (None, 1));
+        assert_eq!((queue.poll_expired(at(19)), queue.count()), (None, 1));
     }
 
     #[test]
@@ -387,7 +382,7 @@ mod tests {
         waits(&mut queue, request(3), "");
         let mut cancelled = Vec::new();
         assert_eq!(queue.close(|key| cancelled.push(key)), 1);
-        assert_eq!((cancelled, queue.len()), (vec![torn], 1));
+        assert_eq!((cancelled, queue.count()), (vec![torn], 1));
         assert_eq!(queue.poll_expired(at(19)), None, "nobody is left to be told of a timeout");
         assert_eq!(queue.handle_ended(whole), Ended::Late);
         assert_eq!(queue.poll_start(at(0)), None);

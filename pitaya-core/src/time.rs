@@ -1,50 +1,33 @@
 //! A point in time that the caller chooses, so that a run can be repeated.
 
 use std::fmt;
-use std::num::NonZeroU64;
-use std::ops::{Add, AddAssign};
+use std::ops::Add;
 use std::time::Duration;
 
 /// Microseconds since a moment that the runtime chose.
 ///
 /// `std::time::Instant` cannot be made without reading a clock and cannot be printed; this can,
 /// so a trace reads the same on every machine.
-#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Instant(
-    /// One more than the microseconds, so that a deadline that may not exist is no larger than one
-    /// that does.
-    NonZeroU64,
-);
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Instant(u64);
 
 impl Instant {
     /// The moment the runtime counts from.
-    pub const ZERO: Self = Self::from_micros(0);
+    pub const ZERO: Self = Self(0);
 
     /// The moment `micros` microseconds after [`Instant::ZERO`].
     pub const fn from_micros(micros: u64) -> Self {
-        Self(NonZeroU64::MIN.saturating_add(micros))
+        Self(micros)
     }
 
     /// Microseconds since [`Instant::ZERO`].
     pub const fn micros(self) -> u64 {
-        self.0.get() - 1
+        self.0
     }
 
     /// How long after `earlier` this is; zero if it is not after.
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_micros(self.0.get().saturating_sub(earlier.0.get()))
-    }
-}
-
-impl Default for Instant {
-    fn default() -> Self {
-        Self::ZERO
-    }
-}
-
-impl fmt::Debug for Instant {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Instant").field(&self.micros()).finish()
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
 }
 
@@ -57,15 +40,9 @@ impl Add<Duration> for Instant {
     }
 }
 
-impl AddAssign<Duration> for Instant {
-    fn add_assign(&mut self, later: Duration) {
-        *self = *self + later;
-    }
-}
-
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, micros) = (self.micros() / 1_000_000, self.micros() % 1_000_000);
+        let (seconds, micros) = (self.0 / 1_000_000, self.0 % 1_000_000);
         let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
         write!(f, "{hours:02}:{minutes:02}:{:02}.{micros:06}", seconds % 60)
     }

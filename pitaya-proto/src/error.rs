@@ -86,9 +86,9 @@ impl Error {
         };
         let mut text = |key| fields.remove(key).map(into_text).unwrap_or_default();
         let (code, msg) = (text("code"), text("msg"));
-        let metadata =
-            fields.remove("metadata").and_then(|value| serde_json::from_value(value).ok());
-        let metadata: BTreeMap<String, Value> = metadata.unwrap_or_default();
+        let Some(Value::Object(metadata)) = fields.remove("metadata") else {
+            return Self::received(code, msg, BTreeMap::new());
+        };
         let metadata = metadata.into_iter().map(|(key, value)| (key, into_text(value)));
         Self::received(code, msg, metadata.collect())
     }

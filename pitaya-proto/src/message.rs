@@ -116,7 +116,7 @@ impl<'a> Message<'a> {
             None => (0, None, &[][..]),
             Some(Route::Code(code)) => (CODE, None, &code.to_be_bytes()[..]),
             Some(Route::Name(name)) => {
-                let too_long = |_| EncodeError::RouteTooLong { route_bytes: name.len() };
+                let too_long = |_| EncodeError::RouteTooLong(name.len());
                 (0, Some(u8::try_from(name.len()).map_err(too_long)?), *name)
             }
         };
@@ -221,11 +221,8 @@ pub enum EncodeError {
     #[error("a response needs the id of a request")]
     ResponseToNothing,
     /// One byte tells the length of a route.
-    #[error("route of {route_bytes} bytes, at most {ROUTE_BYTES_MAX} fit a message")]
-    RouteTooLong {
-        /// How long the route was.
-        route_bytes: usize,
-    },
+    #[error("route of {0} bytes, at most {ROUTE_BYTES_MAX} fit a message")]
+    RouteTooLong(usize),
     /// The packet around the message would not hold it.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
@@ -335,14 +332,14 @@ mod tests {
         let mut out = vec![9];
         let name = [b'r'; 256];
         let push = Message::Push { route: Route::Name(&name), body: Body::Plain(b"") };
-        let refused = Err(EncodeError::RouteTooLong { route_bytes: 256 });
+        let refused = Err(EncodeError::RouteTooLong(256));
         assert_eq!(push.encode(&mut out), refused);
         assert_eq!(push.encode_packet(&mut out), refused);
         let response = Message::Response { id: 0, error: false, body: Body::Plain(b"") };
         assert_eq!(response.encode(&mut out), Err(EncodeError::ResponseToNothing));
         let body = vec![0; packet::BODY_BYTES_MAX];
         let response = Message::Response { id: 1, error: false, body: Body::Plain(&body) };
-        let refused = TooLarge { body_bytes: packet::BODY_BYTES_MAX + 2 };
+        let refused = TooLarge(packet::BODY_BYTES_MAX + 2);
         assert_eq!(response.encode_packet(&mut out), Err(EncodeError::TooLarge(refused)));
         assert_eq!(out, [9]);
     }

@@ -95,7 +95,7 @@ pub fn encode_with<E: From<TooLarge>>(
         let (header, body) = packet.expect("write_body only appends");
         let body_bytes = body.len();
         if body_bytes > BODY_BYTES_MAX {
-            return Err(TooLarge { body_bytes }.into());
+            return Err(TooLarge(body_bytes).into());
         }
         *header = (u32::from(kind as u8) << 24 | body_bytes as u32).to_be_bytes();
         Ok(())
@@ -122,13 +122,10 @@ pub enum PacketError {
     },
 }
 
-/// A body that three bytes of length cannot describe.
+/// A body that three bytes of length cannot describe, and how long it was.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
-#[error("packet body of {body_bytes} bytes, at most {BODY_BYTES_MAX} fit a packet")]
-pub struct TooLarge {
-    /// How long the body was.
-    pub body_bytes: usize,
-}
+#[error("packet body of {0} bytes, at most {BODY_BYTES_MAX} fit a packet")]
+pub struct TooLarge(pub usize);
 
 impl PacketKind {
     #[inline]
@@ -183,7 +180,7 @@ mod tests {
     fn a_body_of_sixteen_mebibytes_is_refused() {
         let mut out = vec![1];
         let body = vec![0; BODY_BYTES_MAX + 1];
-        let refused = Err(TooLarge { body_bytes: BODY_BYTES_MAX + 1 });
+        let refused = Err(TooLarge(BODY_BYTES_MAX + 1));
         assert_eq!(encode(PacketKind::Data, &body, &mut out), refused);
         let written = encode_with::<TooLarge>(PacketKind::Data, &mut out, |out| {
             out.extend_from_slice(&body);
@@ -200,9 +197,9 @@ mod tests {
         let mut out = vec![1, 2];
         let written = encode_with(PacketKind::Kick, &mut out, |out| {
             out.push(3);
-            Err(TooLarge { body_bytes: 7 })
+            Err(TooLarge(7))
         });
-        assert_eq!(written, Err(TooLarge { body_bytes: 7 }));
+        assert_eq!(written, Err(TooLarge(7)));
         assert_eq!(out, [1, 2]);
     }
 

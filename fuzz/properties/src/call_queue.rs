@@ -71,7 +71,7 @@ impl Run {
             Step::EndUnknown => self.end_again(),
             Step::Expire => self.expire(),
             Step::Start => self.start(),
-            Step::Wait(wait) => self.now += seconds(wait),
+            Step::Wait(wait) => self.now = self.now + seconds(wait),
         }
     }
 
@@ -156,7 +156,7 @@ impl Run {
         let (queue, rules) = (&self.queue, &self.rules);
         let waiting_bytes: usize = rules.waiting().map(|at| rules.calls[at].ticket.bytes).sum();
         let len = rules.with(|state| !matches!(state, State::Gone)).count();
-        assert_eq!((queue.len(), queue.is_empty()), (len, len == 0));
+        assert_eq!(queue.count(), len);
         let is_full =
             len >= rules.limits.calls_max || waiting_bytes >= rules.limits.calls_waiting_bytes_max;
         assert_eq!(queue.is_full(), is_full);
@@ -176,7 +176,7 @@ impl Run {
             self.start();
             self.agrees();
         }
-        assert!(self.queue.is_empty());
+        assert_eq!(self.queue.count(), 0);
         let untold = |call: &&Call| call.ticket.request.is_some() && call.outcomes != 1;
         let untold: Vec<_> = self.rules.calls.iter().filter(untold).collect();
         assert!(untold.is_empty() || self.is_closed, "{untold:?}");

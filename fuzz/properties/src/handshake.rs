@@ -6,6 +6,7 @@ use std::time::Duration;
 use pitaya_proto::handshake::{
     HandshakeError, HandshakeLimits, HandshakeRequest, HandshakeResponse, HandshakeResponseError,
 };
+use pitaya_proto::limits;
 use pitaya_proto::packet::{self, PacketKind};
 use pitaya_proto::zlib::Scratch;
 use serde_json::Value;
@@ -24,10 +25,10 @@ pub fn handshake(data: &[u8]) {
 
 fn request(choice: u8, body: &[u8]) {
     let limits = match choice % 4 {
-        0 => HandshakeLimits::default(),
-        1 => HandshakeLimits { keys_max: 5, ..HandshakeLimits::default() },
-        2 => HandshakeLimits { depth_max: 3, ..HandshakeLimits::default() },
-        _ => HandshakeLimits { bytes_max: 40, ..HandshakeLimits::default() },
+        0 => LIMITS,
+        1 => HandshakeLimits { keys_max: 5, ..LIMITS },
+        2 => HandshakeLimits { depth_max: 3, ..LIMITS },
+        _ => HandshakeLimits { bytes_max: 40, ..LIMITS },
     };
     let (parsed, held) = held_at_most(|| HandshakeRequest::parse(body, &limits));
     assert!(held <= HELD_BYTES_MAX, "{held} bytes for {}", body.len());
@@ -50,6 +51,13 @@ fn request(choice: u8, body: &[u8]) {
         }
     }
 }
+
+/// Those of a server by default.
+const LIMITS: HandshakeLimits = HandshakeLimits {
+    bytes_max: limits::HANDSHAKE_BYTES_MAX,
+    depth_max: limits::HANDSHAKE_DEPTH_MAX,
+    keys_max: limits::HANDSHAKE_KEYS_MAX,
+};
 
 fn is_justified(error: HandshakeError, body: &[u8], limits: &HandshakeLimits, json: Option<&Json>) {
     let is_json =

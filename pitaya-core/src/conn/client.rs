@@ -18,7 +18,7 @@ use pitaya_proto::packet::{self, Packet, PacketKind};
 use pitaya_proto::zlib::Scratch;
 use pitaya_proto::{kick, limits};
 
-use crate::calls::{Calls, RequestId, TooMany};
+use crate::calls::{Calls, RequestId};
 use crate::conn::CloseReason;
 use crate::conn::heartbeat::Heartbeat;
 use crate::conn::line::Line;
@@ -181,7 +181,7 @@ impl<W> ClientConn<W> {
         let packet = self.line.outbox.appended();
         let id = match self.calls.start(deadline, (packet, waiter)) {
             Ok(id) => id,
-            Err(TooMany((_, waiter))) => {
+            Err((_, waiter)) => {
                 return self.refuse(waiter, Error::new(error::TOO_MANY_REQUESTS, TOO_MANY));
             }
         };
@@ -226,7 +226,7 @@ impl<W> ClientConn<W> {
         let route = code.map_or(Route::Name(route.as_bytes()), Route::Code);
         let message = message(route, self.line.body(body, scratch));
         self.line.write(now, |out| message.encode_packet(out)).map_err(|error| match error {
-            EncodeError::RouteTooLong { .. } | EncodeError::ResponseToNothing => {
+            EncodeError::RouteTooLong(_) | EncodeError::ResponseToNothing => {
                 Error::bad_request(error.to_string())
             }
             EncodeError::TooLarge(error) => Error::new(error::TOO_LARGE, error.to_string()),

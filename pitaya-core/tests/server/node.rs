@@ -113,7 +113,7 @@ fn a_call_is_answered_in_its_frame_or_a_later_one() {
     let mut hall = Hall::new(Limits::default());
     let (conn, session) = hall.enter();
     let key = hall.call(conn, &[request(1, "t.ask", "a"), request(2, "t.ask", "b")].concat());
-    hall.now += millis(16);
+    hall.now = hall.now + millis(16);
     assert_eq!(hall.events(), []);
     assert!(hall.node.reply(hall.now, session, key, Reply::encode::<Json>(Ok(7))));
     let events = hall.events();
@@ -129,7 +129,7 @@ fn a_call_that_is_never_answered_is_abandoned_and_the_next_one_runs() {
     let mut hall = Hall::new(Limits::default());
     let (conn, session) = hall.enter();
     let key = hall.call(conn, &notify("t.tell", "a"));
-    hall.now += seconds(20);
+    hall.now = hall.now + seconds(20);
     assert_eq!(hall.events(), [(session, Event::Abandoned(key))]);
     hall.call(conn, &notify("t.tell", "b"));
 }
@@ -153,7 +153,7 @@ fn clients_that_shake_hands_are_bounded_apart() {
     hall.enter();
     hall.node.accept(hall.now).expect("the other one is done");
     assert_eq!(hall.node.accept(hall.now), None);
-    hall.now += seconds(5);
+    hall.now = hall.now + seconds(5);
     assert_eq!(hall.events(), []);
     assert_eq!(hall.counters.count(Counter::HandshakesExpired), 1);
     hall.enter();
@@ -198,7 +198,7 @@ fn a_lost_session_goes_on_with_the_connection_of_a_fresh_one() {
     assert_eq!(hall.events(), [(session, Event::Detached(CloseReason::PeerClosed))]);
     assert!(hall.node.is_finished(old));
     hall.push(session, "during");
-    hall.now += millis(1999);
+    hall.now = hall.now + millis(1999);
 
     let (new, fresh) = hall.enter();
     assert!(hall.node.attach(hall.now, session, fresh));
@@ -206,7 +206,7 @@ fn a_lost_session_goes_on_with_the_connection_of_a_fresh_one() {
     let pushes = ["before", "during", "after"].map(|body| format!("push on.news {body}"));
     assert_eq!(hall.sent(new), pushes);
     assert_eq!(hall.events(), [], "the fresh one ends without a word");
-    hall.now += seconds(3);
+    hall.now = hall.now + seconds(3);
     assert_eq!(hall.events(), []);
     assert!(!hall.push(fresh, "unheard") && hall.node.is_finished(old));
     assert_eq!(hall.node.sessions().by_uid("ann"), Some(session));
@@ -247,7 +247,7 @@ fn past_the_window_a_lost_session_closes_once_without_a_connection() {
     let reason = CloseReason::Io(io::ErrorKind::ConnectionReset);
     assert_eq!(hall.events(), [(session, Event::Detached(reason.clone()))]);
     assert_eq!(hall.node.poll_timeout(), Some(hall.now + seconds(2)));
-    hall.now += seconds(2);
+    hall.now = hall.now + seconds(2);
     assert_eq!(hall.events(), [(session, Event::Closed(reason))]);
     assert_eq!((hall.events(), hall.node.is_empty()), (vec![], true));
     assert_eq!(hall.count(Counter::ConnectionsClosed), 1);

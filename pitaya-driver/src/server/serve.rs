@@ -19,7 +19,8 @@ use crate::server::shared::{Address, Place, Shared};
 /// The server's side of one client.
 pub(super) struct ServePlayer<R: Runtime> {
     place: Place<R>,
-    remote: SocketAddr,
+    /// Where it comes from, until the session knows.
+    remote: Option<Box<SocketAddr>>,
     session: Option<SessionHandle>,
     running: Vec<Handler>,
     watch: Watch,
@@ -36,6 +37,7 @@ struct Handler {
 impl<R: Runtime> ServePlayer<R> {
     pub(super) fn new(place: Place<R>, remote: SocketAddr) -> Self {
         let watch = Watch::default();
+        let remote = Some(Box::new(remote));
         Self { place, remote, session: None, running: Vec::new(), watch, closing: None }
     }
 
@@ -44,9 +46,10 @@ impl<R: Runtime> ServePlayer<R> {
         let (mailbox, shared) = (Arc::clone(&self.place.mailbox), Arc::clone(&self.place.shared));
         let id = shared.sessions().open(Arc::clone(&mailbox));
         shared.config.counters.add(Counter::SessionsOpened);
-        tracing::debug!(session = id.number(), remote = %self.remote, "opened");
+        let remote = *self.remote.take().expect("it opens once");
+        tracing::debug!(session = id.number(), %remote, "opened");
         let host = Arc::new(SessionHost { mailbox, shared });
-        self.session = Some(SessionHandle::new(id, self.remote, handshake, host));
+        self.session = Some(SessionHandle::new(id, remote, handshake, host));
     }
 
     fn start(&mut self, cx: &mut Context<'_>, call: &Call<'_>, commands: &mut Vec<Command>) {
@@ -70,7 +73,8 @@ impl<R: Runtime> ServePlayer<R> {
         self.place.end_handshake();
         self.place.mailbox.close();
         let Some(session) = &self.session else {
-            return tracing::debug!(remote = %self.remote, %reason, "closed before it opened");
+            let remote = self.remote.as_ref().map(tracing::field::display);
+            return tracing::debug!(remote, %reason, "closed before it opened");
         };
         self.closing = Closing::begin(&self.place.shared, session, reason).map(Box::new);
     }
@@ -146,7 +150,10 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
                 // Nothing else may ever wake this task: its stream can be gone already.
                 self.poll_closing(cx);
             }
-            Event::Detached(reason) => tracing::debug!(remote = %self.remote, %reason, "detached"),
+            Event::Detached(reason) => {
+                let session = self.session.as_ref().map(|session| session.id().number());
+                tracing::debug!(session, %reason, "detached");
+            }
             Event::Opened(handshake) => self.open(&handshake),
         }
     }

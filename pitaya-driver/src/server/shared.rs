@@ -237,7 +237,7 @@ pub(super) struct Place<R: Runtime> {
     id: u64,
     shaking: bool,
     /// Where it comes from, if that is counted.
-    source: Option<IpAddr>,
+    source: Option<Box<IpAddr>>,
 }
 
 impl<R: Runtime> Place<R> {
@@ -247,7 +247,7 @@ impl<R: Runtime> Place<R> {
         if !Sources::are_limited(limits) {
             return true;
         }
-        self.source = lock(&shared.sources).enter(shared.runtime.now(), ip, limits);
+        self.source = lock(&shared.sources).enter(shared.runtime.now(), ip, limits).map(Box::new);
         if self.source.is_none() {
             shared.config.counters.add(Counter::SourcesRefused);
         }
@@ -279,8 +279,8 @@ impl<R: Runtime> Drop for Place<R> {
     fn drop(&mut self) {
         self.end_handshake();
         self.mailbox.close();
-        if let Some(source) = self.source {
-            lock(&self.shared.sources).leave(source);
+        if let Some(source) = &self.source {
+            lock(&self.shared.sources).leave(**source);
         }
         self.shared.config.counters.add(Counter::ConnectionsClosed);
         let mut open = lock(&self.shared.open);

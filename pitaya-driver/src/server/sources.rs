@@ -105,7 +105,7 @@ mod tests {
                 sources.leave(name.expect("within the limit"));
             }
             assert_eq!(sources.enter(now, ip("10.0.0.1"), &limits), None, "second {second}");
-            now += WINDOW;
+            now = now + WINDOW;
         }
     }
 

@@ -37,12 +37,10 @@ impl Formatter for HtmlSafe {
         &mut self, writer: &mut W, fragment: &str,
     ) -> io::Result<()> {
         for piece in fragment.split_inclusive(UNSAFE) {
-            match piece.chars().next_back().filter(|last| UNSAFE.contains(last)) {
-                Some(last) => {
-                    let safe = piece.strip_suffix(last).unwrap_or_default();
-                    write!(writer, "{safe}\\u{:04x}", u32::from(last))?;
-                }
-                None => writer.write_all(piece.as_bytes())?,
+            let safe = piece.trim_end_matches(UNSAFE);
+            writer.write_all(safe.as_bytes())?;
+            for unsafe_char in piece.chars().skip(safe.chars().count()) {
+                write!(writer, "\\u{:04x}", u32::from(unsafe_char))?;
             }
         }
         Ok(())

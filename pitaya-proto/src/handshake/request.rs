@@ -7,8 +7,6 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use thiserror::Error;
 
-use crate::limits;
-
 /// The handshake of a client; what it left out is empty.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HandshakeRequest {
@@ -147,16 +145,6 @@ impl HandshakeLimits {
     }
 }
 
-impl Default for HandshakeLimits {
-    fn default() -> Self {
-        Self {
-            bytes_max: limits::HANDSHAKE_BYTES_MAX,
-            depth_max: limits::HANDSHAKE_DEPTH_MAX,
-            keys_max: limits::HANDSHAKE_KEYS_MAX,
-        }
-    }
-}
-
 /// Why a handshake is not taken.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum HandshakeError {
@@ -249,6 +237,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::limits;
+
+    const LIMITS: HandshakeLimits = HandshakeLimits {
+        bytes_max: limits::HANDSHAKE_BYTES_MAX,
+        depth_max: limits::HANDSHAKE_DEPTH_MAX,
+        keys_max: limits::HANDSHAKE_KEYS_MAX,
+    };
 
     /// What a case expects: inflates, reads route codes; or the refusal.
     type Verdict = Result<(bool, bool), HandshakeError>;
@@ -391,7 +386,7 @@ mod tests {
         assert_eq!(parse(&keys(65)), Err(HandshakeError::TooManyKeys));
         assert_eq!(parse(&keys(64)).unwrap().user.unwrap().len(), 63);
         let text = r#"{"user":{"a":"[[::\"::[[\\"}}"#;
-        let limits = HandshakeLimits { depth_max: 2, keys_max: 2, ..HandshakeLimits::default() };
+        let limits = HandshakeLimits { depth_max: 2, keys_max: 2, ..LIMITS };
         assert!(HandshakeRequest::parse(text.as_bytes(), &limits).is_ok());
     }
 
@@ -409,7 +404,7 @@ mod tests {
     }
 
     fn parse(json: &str) -> Result<HandshakeRequest, HandshakeError> {
-        HandshakeRequest::parse(json.as_bytes(), &HandshakeLimits::default())
+        HandshakeRequest::parse(json.as_bytes(), &LIMITS)
     }
 
     fn values() -> impl Strategy<Value = Value> {
@@ -433,7 +428,7 @@ mod tests {
             };
             let mut out = Vec::new();
             client.encode(&mut out);
-            let limits = HandshakeLimits { bytes_max: out.len(), ..HandshakeLimits::default() };
+            let limits = HandshakeLimits { bytes_max: out.len(), ..LIMITS };
             prop_assert_eq!(HandshakeRequest::parse(&out, &limits), Ok(client));
         }
 
