@@ -140,6 +140,10 @@ impl HandshakeLimits {
     /// Counts again: text under a key that `serde_json` keeps for itself was parsed as more JSON.
     fn check_parsed(&self, user: &Map<String, Value>) -> Result<(), HandshakeError> {
         let json = serde_json::to_vec(user).expect("maps of text always serialise into memory");
+        // Written, its keys are sorted: one of those would come first, and be another value then.
+        if json.windows(JSON_PRIVATE.len()).any(|bytes| bytes == JSON_PRIVATE) {
+            return Err(HandshakeError::Malformed);
+        }
         // Numbers may take more bytes than they did, and those that came were counted.
         Self { bytes_max: usize::MAX, ..*self }.check(&json)
     }
@@ -174,6 +178,8 @@ pub enum HandshakeError {
 /// What the libraries of this project end their `libVersion` with.
 pub const LIB_VERSION_SUFFIX: &str = "-pitaya-rust";
 
+/// How the keys begin that `serde_json` keeps for itself.
+const JSON_PRIVATE: &[u8] = b"\"$serde_json::private::";
 const LIB_VERSION_GO: &str = "0.3.5-release";
 const KIND_JAVASCRIPT: &str = "js-websocket";
 
@@ -467,4 +473,16 @@ mod tests {
         "\"user\":{",
         "true",
     ];
+
+    /// `serde_json` looks for its own keys where an object begins, and objects are written sorted.
+    #[test]
+    fn what_would_be_another_handshake_once_it_is_written_is_refused() {
+        for text in ["nope", r#"{\"admin\":true}"#] {
+            let json = format!(
+                r#"{{"user":{{"a":{{"b":1,"\u0024serde_json::private::RawValue":"{text}"}}}}}}"#
+            );
+            let taken = HandshakeRequest::parse(json.as_bytes(), &LIMITS);
+            assert_eq!(taken, Err(HandshakeError::Malformed), "{json}");
+        }
+    }
 }
