@@ -92,6 +92,17 @@ fn a_client_whose_server_stays_away_gives_up_after_as_many_attempts_as_it_may() 
 }
 
 #[test]
+fn a_panic_in_what_is_done_first_closes_the_client_and_nothing_else() {
+    sim::run(1, |sim| async move {
+        let server = hall(&sim, ANY).await;
+        let address = server.addresses()[0].to_string();
+        let client = Client::builder(address).on_connected(|_| async { panic!("it has a fault") });
+        let failure = client.connect_on(sim).await.unwrap_err();
+        assert!(matches!(failure, ConnectError::Closed { .. }), "{failure}");
+    });
+}
+
+#[test]
 fn a_server_that_answers_no_handshake_is_given_its_time_and_tried_again() {
     sim::run(1, |sim| async move {
         let (listener, client, peer) = connected(&sim, Limits::default()).await;

@@ -1,7 +1,11 @@
 //! The description of a client.
 
+use std::future::poll_fn;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use futures_channel::oneshot;
 use pitaya_core::{ClientConfig, CloseReason, Codec, RequestError};
@@ -61,7 +65,7 @@ impl<R: Runtime, C: Codec> ClientBuilder<R, C> {
     /// It has a client of its own, which uses this connection and no other. If it gives
     /// [`RequestError::Answered`], the server has said no and the client is closed; after any other
     /// error, or if it takes longer than `connect_timeout`, the connection is given up like one
-    /// that is lost.
+    /// that is lost. A panic closes the client.
     pub fn on_connected<F, T>(self, on_connected: F) -> Self
     where
         F: Fn(Client<R, C>) -> T + Send + Sync + 'static,
@@ -114,12 +118,23 @@ impl<R: Runtime, C: Codec> ClientBuilder<R, C> {
             },
             on_connected,
         };
-        runtime.spawn(keeper.run(opening));
+        runtime.spawn(async move {
+            let mut keeping = pin!(keeper.run(opening));
+            poll_fn(|cx| poll_caught(keeping.as_mut(), cx)).await;
+        });
         let closed = || Err(ConnectError::Closed { address, reason: CloseReason::Closed });
         opened.await.unwrap_or_else(|_| closed())?;
         let deadline = config.limits.request_deadline;
         Ok(Client { shared, over: Over::Any, deadline, codec: PhantomData })
     }
+}
+
+/// What a client does first may panic, and some executors would end with it.
+fn poll_caught(keeping: Pin<&mut impl Future<Output = ()>>, cx: &mut Context<'_>) -> Poll<()> {
+    catch_unwind(AssertUnwindSafe(|| keeping.poll(cx))).unwrap_or_else(|_| {
+        tracing::error!("what a client does first panicked; it is closed");
+        Poll::Ready(())
+    })
 }
 
 /// Whom to trust.

@@ -20,9 +20,9 @@ impl<T, C: Decode<T>> Subscription<T, C> {
         Self { raw, kind: PhantomData }
     }
 
-    /// The next push, in the order in which the server sent them; `None` once the connection is
-    /// closed and nothing waits any more. A push that does not decode is logged, counted and passed
-    /// over.
+    /// The next push, in the order in which the server sent them; `None` once the client is closed
+    /// for good and nothing waits any more. A push that does not decode is logged, counted and
+    /// passed over.
     ///
     /// The future may be dropped without losing a push.
     pub async fn next(&mut self) -> Option<T> {
@@ -57,8 +57,8 @@ impl RawSubscription {
         Self { pushes, route: route.into(), queue }
     }
 
-    /// The next push, in the order in which the server sent them; `None` once the connection is
-    /// closed and nothing waits any more.
+    /// The next push, in the order in which the server sent them; `None` once the client is closed
+    /// for good and nothing waits any more.
     ///
     /// The future may be dropped without losing a push.
     pub async fn next(&mut self) -> Option<Bytes> {
@@ -77,7 +77,7 @@ impl Drop for RawSubscription {
     }
 }
 
-/// Who subscribed to what on one connection.
+/// Who subscribed to what, over all connections of one client.
 pub(super) struct Pushes {
     counters: Arc<Counters>,
     bytes_max: usize,
