@@ -127,10 +127,12 @@ macro_rules! handler {
     };
 }
 
-/// One with all of the arguments, and all with fewer.
-macro_rules! handlers {
-    () => { handler!(); };
-    ($first:ident $($rest:ident)*) => { handler!($first $($rest)*); handlers!($($rest)*); };
-}
-
-handlers!(A1 A2 A3 A4 A5 A6 A7 A8);
+handler!();
+handler!(A1);
+handler!(A1 A2);
+handler!(A1 A2 A3);
+handler!(A1 A2 A3 A4);
+handler!(A1 A2 A3 A4 A5);
+handler!(A1 A2 A3 A4 A5 A6);
+handler!(A1 A2 A3 A4 A5 A6 A7);
+handler!(A1 A2 A3 A4 A5 A6 A7 A8);
