@@ -117,7 +117,7 @@ fn open(player: &mut Player, config: Arc<ConnConfig>, scratch: &mut Scratch) -> 
     player.outbox().advance(sent);
     let id = SessionTable::new(128).open(());
     let remote = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
-    SessionHandle::new(id, remote, &handshake, Arc::new(Nobody(config)))
+    SessionHandle::new(id, remote, *handshake, Arc::new(Nobody(config)))
 }
 
 fn requests(route: &str) -> Vec<u8> {

@@ -51,6 +51,9 @@ pub trait Machine {
     /// The bytes to write.
     fn outbox(&mut self) -> &mut Outbox;
 
+    /// Lets go of memory that only a busy machine needs.
+    fn rest(&mut self) {}
+
     /// Whether the stream should be closed now: all is said and written, or nobody is left to write
     /// to.
     fn is_finished(&self) -> bool;

@@ -283,6 +283,10 @@ impl Machine for Player {
         self.conn.outbox()
     }
 
+    fn rest(&mut self) {
+        self.calls.rest();
+    }
+
     fn is_finished(&self) -> bool {
         self.conn.is_finished()
     }

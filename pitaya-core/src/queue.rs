@@ -163,6 +163,13 @@ impl<W> CallQueue<W> {
         dropped
     }
 
+    /// Lets go of memory if there are no calls.
+    pub(crate) fn rest(&mut self) {
+        if self.is_empty() {
+            (self.started, self.waiting) = (Vec::new(), VecDeque::new());
+        }
+    }
+
     /// Whether a bound is reached, so that the session must not be read.
     pub fn is_full(&self) -> bool {
         self.count() >= self.calls_max || self.waiting_bytes >= self.waiting_bytes_max

@@ -109,7 +109,8 @@ where
                 break;
             }
         }
-        // An idle connection owns no room for what it writes or is told.
+        // An idle connection owns no room for what it writes, is told or runs.
+        self.engine.machine.rest();
         buffers.outbox.take_back(self.engine.machine.outbox());
         self.engine.commands = Vec::new();
         self.rest(now, cx)

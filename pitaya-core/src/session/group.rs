@@ -223,7 +223,7 @@ mod tests {
         let host = Ear { config, name, sent: Arc::clone(sent) };
         let remote = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         let id = SessionId(name.len() as u64);
-        SessionHandle::new(id, remote, &HandshakeRequest::default(), Arc::new(host))
+        SessionHandle::new(id, remote, HandshakeRequest::default(), Arc::new(host))
     }
 
     /// Takes what is sent, unless it is deaf.

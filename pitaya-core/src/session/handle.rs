@@ -7,12 +7,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pitaya_proto::error::{self, Error};
-use pitaya_proto::handshake::{HandshakeLimits, HandshakeRequest};
+use pitaya_proto::handshake::HandshakeRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::app::codec::{Encode, Json, encode};
 use crate::session::group::Joined;
+use crate::session::told::Told;
 use crate::{CloseReason, Command, ConnConfig, Counter, Instant, SessionData, SessionId};
 
 /// What sessions and contexts ask of whoever runs handlers. Drivers implement it, applications do
@@ -53,12 +54,11 @@ pub type SessionHandle = Session<()>;
 
 pub(super) struct Shared {
     data: Mutex<SessionData>,
-    /// As JSON: it is long, and seldom asked for.
-    handshake: Box<[u8]>,
     pub(super) host: Arc<dyn Host>,
     id: SessionId,
     pub(super) joined: Mutex<Joined>,
     remote: SocketAddr,
+    told: Told,
     uid: OnceLock<Arc<str>>,
 }
 
@@ -78,10 +78,9 @@ impl<C> Session<C> {
         self.0.uid.get().map(|uid| &**uid)
     }
 
-    /// What the client said of itself. It is kept as text and read anew by every call.
+    /// What the client said of itself. It is put together anew by every call.
     pub fn handshake(&self) -> HandshakeRequest {
-        HandshakeRequest::parse(&self.0.handshake, &HandshakeLimits::NONE)
-            .expect("it was read before, and written by us")
+        self.0.told.handshake()
     }
 
     /// Where the client connects from.
@@ -171,16 +170,14 @@ impl SessionHandle {
     /// The handle of a session that has just begun. It knows the client's kind of address as
     /// `ipversion`, as every Pitaya session does.
     pub fn new(
-        id: SessionId, remote: SocketAddr, handshake: &HandshakeRequest, host: Arc<dyn Host>,
+        id: SessionId, remote: SocketAddr, handshake: HandshakeRequest, host: Arc<dyn Host>,
     ) -> Self {
-        let mut json = Vec::new();
-        handshake.encode(&mut json);
         let mut data = SessionData::default();
         let version = if remote.is_ipv6() { "ipv6" } else { "ipv4" };
         data.set("ipversion", version, usize::MAX).expect("a word is JSON");
         let (data, joined) = (Mutex::new(data), Mutex::new(Some(Vec::new())));
-        let handshake = json.into_boxed_slice();
-        let shared = Shared { data, handshake, host, id, joined, remote, uid: OnceLock::new() };
+        let (told, uid) = (Told::new(handshake), OnceLock::new());
+        let shared = Shared { data, host, id, joined, remote, told, uid };
         Self(Arc::new(shared), PhantomData)
     }
 

@@ -4,6 +4,7 @@ mod data;
 mod group;
 mod handle;
 mod table;
+mod told;
 
 pub use data::SessionData;
 pub use group::Group;

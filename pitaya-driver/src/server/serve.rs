@@ -41,7 +41,7 @@ impl<R: Runtime> ServePlayer<R> {
         Self { place, remote, session: None, running: Vec::new(), watch, closing: None }
     }
 
-    fn open(&mut self, handshake: &HandshakeRequest) {
+    fn open(&mut self, handshake: HandshakeRequest) {
         self.place.end_handshake();
         let (mailbox, shared) = (Arc::clone(&self.place.mailbox), Arc::clone(&self.place.shared));
         let id = shared.sessions().open(Arc::clone(&mailbox));
@@ -154,7 +154,7 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
                 let session = self.session.as_ref().map(|session| session.id().number());
                 tracing::debug!(session, %reason, "detached");
             }
-            Event::Opened(handshake) => self.open(&handshake),
+            Event::Opened(handshake) => self.open(*handshake),
         }
     }
 

@@ -4,6 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use crate::decode::Decoding;
+use crate::fan_out::FanOut;
+use crate::spread::Spread;
 use crate::table::{Bar, Figures, Row};
 use crate::targets::Target;
 use crate::{beats, idle, syscalls};
@@ -22,8 +24,9 @@ type Part = (&'static [&'static str], fn(Alone) -> Vec<Row>);
 impl Alone {
     /// The rows of the goals whose names begin with `only`.
     pub(crate) fn rows(self, only: &str) -> io::Result<Vec<Row>> {
-        let parts: [Part; 5] = [
+        let parts: [Part; 6] = [
             (&["R7"], Self::syscalls),
+            (&["B1", "B2", "B3"], Self::fan_out),
             (&["D1", "D2"], Self::decoding),
             (&["M1", "G3"], Self::idle_sessions),
             (&["M2"], Self::idle_crowd),
@@ -64,14 +67,34 @@ impl Alone {
         ]
     }
 
+    fn fan_out(self) -> Vec<Row> {
+        let measured = FanOut::measure(self.rounds, self.shrink).map_err(text);
+        let measured = measured.and_then(|measured| match measured.errors {
+            0 => Ok(measured),
+            errors => Err(format!("{errors} of {} pushes were wrong", measured.checked)),
+        });
+        let row = |id, what: &str, bar, pick: fn(&FanOut) -> &[Vec<f64>; 2]| Row {
+            id,
+            what: format!("{what}, G=1000"),
+            bar,
+            figures: measured.as_ref().map(|all| efficiency(pick(all))).map_err(Clone::clone),
+        };
+        vec![
+            row("B1", "loop of sends / push to a group", Bar::AtLeast(0.8), |all| &all.single),
+            row("B2", "the same with 16 pushes at once", Bar::AtLeast(0.65), |all| &all.burst),
+            row("B3", "long push to a group / compressed", Bar::AtLeast(0.8), |all| &all.long),
+        ]
+    }
+
     fn idle_sessions(self) -> Vec<Row> {
         // Both ends need a file per session, and a few more.
         let sessions = (IDLE_SESSIONS / self.shrink as usize).min(self.open_files_max / 2);
         let measure = |target| idle::session_bytes(target, sessions).map_err(text);
         let (limit, ours) = (measure(Target::EpollSameWork), measure(Target::PitayaTokio));
-        let bytes = |runtime, bar, bytes: Result<f64, String>| Row {
+        let few = sessions.min(LAYERED_SESSIONS);
+        let bytes = |runtime: &str, bar, bytes: Result<f64, String>| Row {
             id: "M1",
-            what: format!("user bytes per idle bound session, N={sessions} on {runtime}"),
+            what: format!("user bytes per idle bound session on {runtime}"),
             bar,
             figures: limit.clone().and_then(|limit| Ok(judged(limit, bytes?, 0))),
         };
@@ -81,9 +104,21 @@ impl Alone {
             bar,
             figures: ours.clone().and_then(|ours| Ok(ratio(measure(target)?, ours, 0))),
         };
+        let layered =
+            |target, scheme| idle::layered_session_bytes(target, scheme, few).map_err(text);
         vec![
-            bytes("tokio", Bar::AtMost(2000.0), ours.clone()),
-            bytes("smol", Bar::Unset, measure(Target::PitayaSmol)),
+            bytes(&format!("tokio, N={sessions}"), Bar::AtMost(2000.0), ours.clone()),
+            bytes(
+                &format!("tokio over WebSocket, N={few}"),
+                Bar::Unset,
+                layered(Target::PitayaWeb, "ws"),
+            ),
+            bytes(
+                &format!("tokio over TLS, N={few}"),
+                Bar::Unset,
+                layered(Target::PitayaTls, "tls"),
+            ),
+            bytes(&format!("smol, N={sessions}"), Bar::Unset, measure(Target::PitayaSmol)),
             against_go("without compression", Target::Go, Bar::AtLeast(15.0)),
             against_go("as shipped", Target::GoCompressing, Bar::Unset),
         ]
@@ -120,6 +155,19 @@ impl Alone {
     }
 }
 
+/// What the limit costs over what ours costs, round by round.
+fn efficiency([limit_us, ours_us]: &[Vec<f64>; 2]) -> Figures {
+    let pairs = limit_us.iter().zip(ours_us);
+    let ratio = Spread::of(pairs.map(|(limit, ours)| limit / ours).collect());
+    let median = |values: &[f64]| format!("{:.3} us", Spread::of(values.to_vec()).median);
+    Figures {
+        limit: median(limit_us),
+        ours: median(ours_us),
+        shown: ratio.to_string(),
+        value: ratio.median,
+    }
+}
+
 /// A value that is judged by itself.
 fn judged(limit: f64, ours: f64, decimals: usize) -> Figures {
     let show = |value: f64| format!("{value:.decimals$}");
@@ -138,6 +186,8 @@ fn text(error: io::Error) -> String {
 
 const SYSCALL_REQUESTS: u64 = 20_000;
 const IDLE_SESSIONS: usize = 5_000;
+/// Each costs a handshake that takes its time.
+const LAYERED_SESSIONS: usize = 2_000;
 const CROWD_SESSIONS: usize = 50_000;
 const HEARTBEAT_SESSIONS: u64 = 100_000;
 const HEARTBEAT_WINDOW: Duration = Duration::from_secs(10);

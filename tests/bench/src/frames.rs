@@ -33,6 +33,15 @@ pub(crate) struct Msg {
     text: String,
 }
 
+impl Msg {
+    /// What the `n`th push says, in a few words or in many.
+    pub(crate) fn told(n: u32, long: bool) -> Self {
+        let words = if long { LONG_TEXT } else { "hello" };
+        let (name, text) = ("player-42".to_owned(), words.to_owned());
+        Self { seq: u64::from(n) + SEQ_MIN, name, x: 1024, y: -768, text }
+    }
+}
+
 /// A frame whose id, and the copy of it in the body, is written in place.
 ///
 /// The copy makes the body of a reply to another request differ from the expected one.
@@ -70,6 +79,12 @@ impl Frame {
         &self.bytes
     }
 
+    /// The body of the `n`th frame.
+    pub(crate) fn body(&mut self, n: u32) -> &[u8] {
+        let bytes = self.stamped(n);
+        &bytes[bytes.len() - BODY.len()..]
+    }
+
     /// Which frame of a connection `bytes` is, by its id.
     pub(crate) fn number(&self, bytes: &[u8]) -> Option<u32> {
         let id = bytes.get(self.id_at..self.id_at + ID_BYTES)?;
@@ -103,7 +118,11 @@ pub(crate) fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
 
 pub(crate) const BIND: &str = "benchmarks.bind";
 pub(crate) const ECHO: &str = "benchmarks.echo";
+pub(crate) const JOIN: &str = "benchmarks.join";
 pub(crate) const JSON: &str = "benchmarks.json";
+pub(crate) const TELL: &str = "benchmarks.tell";
+/// The route of pushes.
+pub(crate) const TOLD: &str = "onTold";
 
 pub(crate) const HANDSHAKE: u8 = 1;
 pub(crate) const HANDSHAKE_ACK: u8 = 2;
@@ -120,6 +139,12 @@ pub(crate) const HELLO: &str = concat!(
 const REQUEST: u8 = 0;
 const RESPONSE: u8 = 4;
 const BODY: &[u8] = br#"{"seq":10000000,"name":"player-42","x":1024,"y":-768,"text":"hello"}"#;
+const SEQ_MIN: u64 = 10_000_000;
+/// What people write when they write much.
+const LONG_TEXT: &str = "has anybody seen the key to the north gate? I had it yesterday when we \
+    came back from the harbour, and I think I gave it to whoever was on watch. If you find it, \
+    please leave it with the smith: the caravan comes at noon, and last time it had to wait \
+    outside for an hour. Whoever brings it back gets a barrel of the good cider, as always.";
 const BODY_SEQ_AT: usize = 7;
 const SEQ_DIGITS: usize = 8;
 
@@ -153,6 +178,13 @@ mod tests {
             let msg: Msg = serde_json::from_slice(body).unwrap();
             assert_eq!(serde_json::to_vec(&msg).unwrap(), body);
         }
+    }
+
+    #[test]
+    fn a_push_is_as_long_as_other_frames_and_a_long_one_is_worth_compressing() {
+        let bytes = |long| serde_json::to_vec(&Msg::told(7, long)).unwrap().len();
+        assert_eq!(bytes(false), BODY.len());
+        assert!(bytes(true) > 400);
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl Goal {
 
 pub(crate) const CONTESTS: [Contest; 4] = [
     Contest {
-        level: Level { connections: 64, depth: 1, replies: 200_000 },
+        level: Level { connections: 64, depth: 1, replies: 100_000 },
         goals: &[
             Goal {
                 id: "R1",
@@ -89,6 +89,13 @@ pub(crate) const CONTESTS: [Contest; 4] = [
                 limit: TOKIO_JSON,
                 ours: SMOL_JSON,
                 bar: Bar::AtLeast(0.75),
+            },
+            Goal {
+                id: "W1",
+                what: "JSON handler on tokio over TCP / over WebSocket",
+                limit: TOKIO_JSON,
+                ours: WEB_JSON,
+                bar: Bar::Unset,
             },
             Goal {
                 id: "",
@@ -121,7 +128,7 @@ pub(crate) const CONTESTS: [Contest; 4] = [
         ],
     },
     Contest {
-        level: Level { connections: 64, depth: 16, replies: 2_000_000 },
+        level: Level { connections: 64, depth: 16, replies: 1_000_000 },
         goals: &[
             Goal {
                 id: "R3",
@@ -135,6 +142,13 @@ pub(crate) const CONTESTS: [Contest; 4] = [
                 what: "same work in an epoll loop / JSON handler on smol",
                 limit: SAME_WORK_JSON,
                 ours: SMOL_JSON,
+                bar: Bar::Unset,
+            },
+            Goal {
+                id: "W1",
+                what: "JSON handler on tokio over TCP / over WebSocket",
+                limit: TOKIO_JSON,
+                ours: WEB_JSON,
                 bar: Bar::Unset,
             },
             Goal {
@@ -153,8 +167,8 @@ pub(crate) const CONTESTS: [Contest; 4] = [
             },
         ],
     },
-    Contest { level: Level { connections: 1_000, depth: 1, replies: 200_000 }, goals: &[CROWD] },
-    Contest { level: Level { connections: 10_000, depth: 1, replies: 200_000 }, goals: &[CROWD] },
+    Contest { level: Level { connections: 1_000, depth: 1, replies: 100_000 }, goals: &[CROWD] },
+    Contest { level: Level { connections: 10_000, depth: 1, replies: 100_000 }, goals: &[CROWD] },
 ];
 
 const CROWD: Goal = Goal {
@@ -172,6 +186,7 @@ const TOKIO_ECHO: Case = Case { target: Target::PitayaTokio, route: Route::Echo 
 const TOKIO_JSON: Case = Case { target: Target::PitayaTokio, route: Route::Json };
 const GO_JSON: Case = Case { target: Target::Go, route: Route::Json };
 const GO_COMPRESSING_JSON: Case = Case { target: Target::GoCompressing, route: Route::Json };
+const WEB_JSON: Case = Case { target: Target::PitayaWeb, route: Route::Json };
 const SMOL_JSON: Case = Case { target: Target::PitayaSmol, route: Route::Json };
 
 #[cfg(test)]
@@ -182,8 +197,11 @@ mod tests {
     fn a_server_in_several_goals_is_measured_once_per_round() {
         let [single, pipelined, ..] = CONTESTS.map(|contest| contest.cases());
         let go = [GO_JSON, GO_COMPRESSING_JSON];
-        let ours = [TOKIO_ECHO, TOKIO_JSON, SMOL_JSON];
+        let ours = [TOKIO_ECHO, TOKIO_JSON, SMOL_JSON, WEB_JSON];
         assert_eq!(single, [&[RAW][..], &ours, &[SAME_WORK_ECHO, SAME_WORK_JSON], &go].concat());
-        assert_eq!(pipelined, [&[SAME_WORK_JSON, TOKIO_JSON, SMOL_JSON][..], &go].concat());
+        assert_eq!(
+            pipelined,
+            [&[SAME_WORK_JSON, TOKIO_JSON, SMOL_JSON, WEB_JSON][..], &go].concat()
+        );
     }
 }

@@ -4,6 +4,9 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Range;
 
+use bytes::Bytes;
+use pitaya_tokio::Client;
+
 use crate::frames::{Frame, Route};
 use crate::load;
 use crate::machine::anonymous_bytes;
@@ -21,6 +24,38 @@ pub(crate) fn session_bytes(target: Target, sessions: usize) -> io::Result<f64> 
     let grown = anonymous_bytes(server.pid)?.saturating_sub(before);
     drop((early, idle));
     Ok(grown as f64 / sessions as f64)
+}
+
+/// The same over the layers that `scheme` names, with clients of this project in this process.
+pub(crate) fn layered_session_bytes(
+    target: Target, scheme: &str, sessions: usize,
+) -> io::Result<f64> {
+    let process = Process::start(target)?;
+    let Endpoint { address, pid, .. } = *process.endpoint();
+    let url = format!("{scheme}://localhost:{}", address.port());
+    pitaya_tokio::block_on(async {
+        let early = clients(&url, 0..SESSIONS_EARLY).await?;
+        let before = anonymous_bytes(pid)?;
+        let idle = clients(&url, SESSIONS_EARLY..SESSIONS_EARLY + sessions as u32).await?;
+        let grown = anonymous_bytes(pid)?.saturating_sub(before);
+        drop((early, idle));
+        Ok(grown as f64 / sessions as f64)
+    })?
+}
+
+async fn clients(url: &str, users: Range<u32>) -> io::Result<Vec<Client>> {
+    let (mut clients, mut frame) = (Vec::new(), Frame::request(Route::Bind));
+    for n in users {
+        let client = Client::builder(url).insecure_trusting_anybody().connect().await;
+        let client = client.map_err(io::Error::other)?;
+        let body = Bytes::copy_from_slice(frame.body(n));
+        let reply = client.request_raw(Route::Bind.name(), body.clone()).await;
+        if reply.map_err(io::Error::other)? != body {
+            return Err(io::Error::other("wrong reply"));
+        }
+        clients.push(client);
+    }
+    Ok(clients)
 }
 
 /// All anonymous memory of as many servers as it takes to hold `sessions`: by default one takes

@@ -13,6 +13,7 @@ use crate::frames::{self, Frame, Route, first_packet, packet};
 use crate::machine::cpu_time;
 use crate::process::Endpoint;
 use crate::targets::Speech;
+use crate::web;
 
 /// How to load a server.
 #[derive(Clone, Copy, Debug)]
@@ -59,12 +60,18 @@ pub(crate) fn open(server: &Endpoint) -> io::Result<TcpStream> {
     stream.set_nodelay(true)?;
     match server.speech {
         Speech::Raw => {}
-        Speech::Pitaya => shake_hands(&mut stream)?,
+        Speech::Pitaya => shake_hands(&mut stream, Speech::Pitaya)?,
+        Speech::Web => {
+            stream.set_read_timeout(Some(HANDSHAKE_TIME_MAX))?;
+            web::upgrade(&mut stream)?;
+            shake_hands(&mut stream, Speech::Web)?;
+        }
     }
     Ok(stream)
 }
 
 struct Load {
+    speech: Speech,
     epoll: Epoll,
     clients: Vec<Client>,
     request: Frame,
@@ -137,6 +144,7 @@ impl Load {
         let request = Frame::request(plan.route);
         let reply = server.speech.reply(plan.route);
         let mut load = Self {
+            speech: server.speech,
             epoll,
             clients,
             request,
@@ -193,8 +201,8 @@ impl Load {
         client.partial.extend_from_slice(&self.input[..length]);
         let mut replies = 0;
         let mut rest = &client.partial[..];
-        while let Some((kind, bytes)) = first_packet(rest) {
-            rest = &rest[bytes.len()..];
+        while let Some((kind, bytes, length)) = heard(self.speech, rest) {
+            rest = &rest[length..];
             if kind == frames::HEARTBEAT {
                 continue;
             }
@@ -213,7 +221,7 @@ impl Load {
         let client = &mut self.clients[index];
         self.output.clear();
         for _ in 0..count {
-            self.output.extend_from_slice(self.request.stamped(client.awaited.send()));
+            say(self.speech, self.request.stamped(client.awaited.send()), &mut self.output);
         }
         self.sent += u64::from(count);
         // What is in flight is far below any socket buffer: a short write is a broken server.
@@ -224,12 +232,32 @@ impl Load {
     }
 }
 
-fn shake_hands(stream: &mut TcpStream) -> io::Result<()> {
+/// Appends a packet as the server wants to have it.
+fn say(speech: Speech, packet: &[u8], output: &mut Vec<u8>) {
+    match speech {
+        Speech::Pitaya | Speech::Raw => output.extend_from_slice(packet),
+        Speech::Web => web::wrap(packet, output),
+    }
+}
+
+/// The packet at the start of `input`: its kind, its bytes, and how long it is with all around it.
+fn heard(speech: Speech, input: &[u8]) -> Option<(u8, &[u8], usize)> {
+    let (message, length) = match speech {
+        Speech::Pitaya | Speech::Raw => (input, None),
+        Speech::Web => web::first_message(input).map(|(message, all)| (message, Some(all)))?,
+    };
+    let (kind, packet) = first_packet(message)?;
+    Some((kind, packet, length.unwrap_or(packet.len())))
+}
+
+fn shake_hands(stream: &mut TcpStream, speech: Speech) -> io::Result<()> {
     stream.set_read_timeout(Some(HANDSHAKE_TIME_MAX))?;
-    stream.write_all(&packet(frames::HANDSHAKE, frames::HELLO.as_bytes()))?;
+    let mut output = Vec::new();
+    say(speech, &packet(frames::HANDSHAKE, frames::HELLO.as_bytes()), &mut output);
+    stream.write_all(&output)?;
     let mut input = Vec::new();
-    let (kind, bytes) = loop {
-        if let Some(response) = first_packet(&input) {
+    let (kind, bytes, _) = loop {
+        if let Some(response) = heard(speech, &input) {
             break response;
         }
         let mut chunk = [0; 4096];
@@ -247,7 +275,9 @@ fn shake_hands(stream: &mut TcpStream) -> io::Result<()> {
     if kind != frames::HANDSHAKE || body["code"] != 200 {
         return Err(io::Error::other(format!("handshake refused: {body}")));
     }
-    stream.write_all(&packet(frames::HANDSHAKE_ACK, b""))
+    output.clear();
+    say(speech, &packet(frames::HANDSHAKE_ACK, b""), &mut output);
+    stream.write_all(&output)
 }
 
 /// A packet with a compressed reply, as the packet that it would be without.

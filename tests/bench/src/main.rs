@@ -6,6 +6,7 @@
 mod alone;
 mod beats;
 mod decode;
+mod fan_out;
 mod frames;
 mod go;
 mod goals;
@@ -22,6 +23,7 @@ mod syscalls;
 mod table;
 mod targets;
 mod two_tasks;
+mod web;
 
 use std::io;
 use std::net::SocketAddr;

@@ -5,10 +5,12 @@ use std::net::{SocketAddr, TcpListener};
 
 use bytes::Bytes;
 use clap::ValueEnum;
-use pitaya_core::{App, Error, Payload, Session};
-use pitaya_driver::{Native, Server};
+use pitaya_core::{App, Error, Group, Payload, Session, State};
+use pitaya_driver::{Native, Runtime, Server, Tls};
+use pitaya_tokio::Tokio;
 
-use crate::frames::{Frame, Msg, Route};
+use crate::fan_out::{self, Tell};
+use crate::frames::{self, Frame, Msg, Route};
 use crate::go;
 use crate::limit;
 use crate::same_work::SameWork;
@@ -23,12 +25,20 @@ pub(crate) enum Target {
     Go,
     /// Pitaya for Go as it comes: it tries to compress whatever it sends
     GoCompressing,
+    /// Pitaya on tokio without compression
+    PitayaPlain,
     /// Pitaya on smol
     PitayaSmol,
+    /// Pitaya on tokio, over TLS
+    PitayaTls,
     /// Pitaya on tokio, current thread
     PitayaTokio,
+    /// Pitaya on tokio, over WebSocket
+    PitayaWeb,
     /// The limit: an epoll loop that echoes bytes as read
     RawEcho,
+    /// The limit of pushes: a loop that sends bytes to all
+    RawFanOut,
     /// Two tasks and a buffer per connection, on tokio, without sessions
     TwoTasks,
 }
@@ -40,15 +50,20 @@ pub(crate) enum Speech {
     Pitaya,
     /// Any bytes: they come back.
     Raw,
+    /// The same as Pitaya in frames of a WebSocket.
+    Web,
 }
 
 impl Target {
     pub(crate) fn speech(self) -> Speech {
         match self {
-            Self::RawEcho => Speech::Raw,
+            Self::RawEcho | Self::RawFanOut => Speech::Raw,
+            Self::PitayaWeb => Speech::Web,
             Self::EpollSameWork
             | Self::Go
             | Self::GoCompressing
+            | Self::PitayaPlain
+            | Self::PitayaTls
             | Self::PitayaTokio
             | Self::PitayaSmol
             | Self::TwoTasks => Speech::Pitaya,
@@ -59,13 +74,17 @@ impl Target {
     /// time there is.
     pub(crate) fn slowness(self) -> u64 {
         match self {
-            Self::EpollSameWork
-            | Self::PitayaSmol
-            | Self::PitayaTokio
-            | Self::RawEcho
-            | Self::TwoTasks => 1,
             Self::Go => 10,
             Self::GoCompressing => 100,
+            Self::EpollSameWork
+            | Self::PitayaPlain
+            | Self::PitayaSmol
+            | Self::PitayaTls
+            | Self::PitayaTokio
+            | Self::PitayaWeb
+            | Self::RawEcho
+            | Self::RawFanOut
+            | Self::TwoTasks => 1,
         }
     }
 
@@ -75,9 +94,13 @@ impl Target {
             Self::EpollSameWork => limit::serve(&listener()?, SameWork::new()),
             Self::Go => Err(go::become_server("off")),
             Self::GoCompressing => Err(go::become_server("on")),
-            Self::PitayaSmol => serve_pitaya::<pitaya_smol::Smol>(),
-            Self::PitayaTokio => serve_pitaya::<pitaya_tokio::Tokio>(),
+            Self::PitayaPlain => run(pitaya::<Tokio>().tcp(ANYWHERE).compression(false)),
+            Self::PitayaSmol => run(pitaya::<pitaya_smol::Smol>().tcp(ANYWHERE)),
+            Self::PitayaTls => run(pitaya::<Tokio>().tls(ANYWHERE, certificate()?)),
+            Self::PitayaTokio => run(pitaya::<Tokio>().tcp(ANYWHERE)),
+            Self::PitayaWeb => run(pitaya::<Tokio>().ws(ANYWHERE)),
             Self::RawEcho => limit::serve(&listener()?, limit::RawEcho),
+            Self::RawFanOut => fan_out::serve(&listener()?),
             Self::TwoTasks => two_tasks::serve(listener()?, SameWork::new()),
         }
     }
@@ -87,23 +110,34 @@ impl Speech {
     /// What comes back for a request.
     pub(crate) fn reply(self, route: Route) -> Frame {
         match self {
-            Self::Pitaya => Frame::reply(),
+            Self::Pitaya | Self::Web => Frame::reply(),
             Self::Raw => Frame::request(route),
         }
     }
 }
 
 /// Pitaya with its default limits, sessions and counters, on a runtime of one thread.
-fn serve_pitaya<R: Native>() -> io::Result<()> {
-    let app = App::new(())
+fn pitaya<R: Runtime>() -> Server<R> {
+    let app = App::<Group>::new(Group::default())
         .route(Route::Echo.name(), echo)
         .route(Route::Json.name(), json)
-        .route(Route::Bind.name(), bind);
-    Server::<R>::new("gate", app)
-        .tcp("127.0.0.1:0")
+        .route(Route::Bind.name(), bind)
+        .route(frames::JOIN, join)
+        .route(frames::TELL, tell);
+    Server::new("gate", app)
+}
+
+fn run<R: Native>(server: Server<R>) -> io::Result<()> {
+    server
         .on_ready(|addresses| announce(addresses[0]).expect("the parent reads the address"))
         .run()
         .map_err(|why| io::Error::other(why.to_string()))
+}
+
+fn certificate() -> io::Result<Tls> {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+    let made = made.map_err(io::Error::other)?;
+    Tls::from_pem(made.cert.pem(), made.signing_key.serialize_pem()).map_err(io::Error::other)
 }
 
 async fn echo(body: Bytes) -> Result<Bytes, Error> {
@@ -121,6 +155,17 @@ async fn bind(session: Session, Payload(msg): Payload<Msg>) -> Result<Msg, Error
     Ok(msg)
 }
 
+async fn join(session: Session, State(group): State<Group>) -> Result<bool, Error> {
+    Ok(group.join(&session))
+}
+
+async fn tell(State(group): State<Group>, Payload(tell): Payload<Tell>) -> Result<u32, Error> {
+    for n in tell.first..tell.first + tell.count {
+        group.push(frames::TOLD, &Msg::told(n, tell.long))?;
+    }
+    Ok(tell.count)
+}
+
 fn listener() -> io::Result<TcpListener> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     announce(listener.local_addr()?)?;
@@ -132,3 +177,5 @@ fn announce(address: SocketAddr) -> io::Result<()> {
     writeln!(stdout, "{address}")?;
     stdout.flush()
 }
+
+const ANYWHERE: &str = "127.0.0.1:0";
