@@ -144,7 +144,8 @@ const SEQ_MIN: u64 = 10_000_000;
 const LONG_TEXT: &str = "has anybody seen the key to the north gate? I had it yesterday when we \
     came back from the harbour, and I think I gave it to whoever was on watch. If you find it, \
     please leave it with the smith: the caravan comes at noon, and last time it had to wait \
-    outside for an hour. Whoever brings it back gets a barrel of the good cider, as always.";
+    outside for an hour. Whoever brings it back gets a barrel of the good cider, as \
+    always. And before I forget it, tonight we meet at the well, not at the inn.";
 const BODY_SEQ_AT: usize = 7;
 const SEQ_DIGITS: usize = 8;
 

@@ -59,7 +59,8 @@ pub(crate) fn open(server: &Endpoint) -> io::Result<TcpStream> {
     let mut stream = TcpStream::connect(server.address)?;
     stream.set_nodelay(true)?;
     match server.speech {
-        Speech::Raw => {}
+        // Nothing is said, so the server may not have come to it: a full backlog costs seconds.
+        Speech::Raw => std::thread::sleep(ACCEPT_TIME),
         Speech::Pitaya => shake_hands(&mut stream, Speech::Pitaya)?,
         Speech::Web => {
             stream.set_read_timeout(Some(HANDSHAKE_TIME_MAX))?;
@@ -290,6 +291,7 @@ fn inflated(packet: &[u8], scratch: &mut Scratch) -> Option<Vec<u8>> {
     Some(plain)
 }
 
+const ACCEPT_TIME: Duration = Duration::from_micros(20);
 const EVENTS_MAX: usize = 256;
 const INPUT_BYTES: usize = 64 * 1024;
 const STALL_MS_MAX: u16 = 5_000;
