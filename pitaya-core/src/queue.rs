@@ -165,7 +165,7 @@ impl<W> CallQueue<W> {
 
     /// Lets go of memory if there are no calls.
     pub(crate) fn rest(&mut self) {
-        if self.is_empty() {
+        if self.started.is_empty() && self.waiting.is_empty() {
             (self.started, self.waiting) = (Vec::new(), VecDeque::new());
         }
     }

@@ -91,10 +91,7 @@ impl Native for Tokio {
     }
 
     fn block_on<T>(main: impl Future<Output = T>) -> io::Result<T> {
-        let mut builder = Builder::new_current_thread();
-        // A connection that is woken should have its turn while it is still in the cache.
-        builder.enable_all().max_io_events_per_tick(EVENTS_AT_A_TIME);
-        Ok(builder.build()?.block_on(main))
+        Ok(Builder::new_current_thread().enable_all().build()?.block_on(main))
     }
 }
 
@@ -133,5 +130,3 @@ impl Timer for Alarm {
         self.sleep.as_mut().poll(cx)
     }
 }
-
-const EVENTS_AT_A_TIME: usize = 64;
