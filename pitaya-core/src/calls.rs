@@ -93,8 +93,7 @@ impl RequestId {
 
     /// The id that a reply carries; `None` if no request ever has it.
     pub fn from_wire(id: u64) -> Option<Self> {
-        let id = u32::try_from(id).ok().map(Self)?;
-        (Self::FIRST..=Self::LAST).contains(&id).then_some(id)
+        u32::try_from(id).ok().map(Self).filter(|id| (Self::FIRST..=Self::LAST).contains(id))
     }
 
     fn successor(self) -> Self {

@@ -86,10 +86,9 @@ impl Error {
         };
         let mut text = |key| fields.remove(key).map(into_text).unwrap_or_default();
         let (code, msg) = (text("code"), text("msg"));
-        let Some(Value::Object(metadata)) = fields.remove("metadata") else {
-            return Self::received(code, msg, BTreeMap::new());
-        };
-        let metadata = metadata.into_iter().map(|(key, value)| (key, into_text(value)));
+        let metadata = fields.remove("metadata").unwrap_or_default();
+        let metadata = metadata.as_object().cloned().unwrap_or_default().into_iter();
+        let metadata = metadata.map(|(key, value)| (key, into_text(value)));
         Self::received(code, msg, metadata.collect())
     }
 
