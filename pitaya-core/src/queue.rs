@@ -163,11 +163,10 @@ impl<W> CallQueue<W> {
         dropped
     }
 
-    /// Lets go of memory if there are no calls.
+    /// Lets go of memory that is not used.
     pub(crate) fn rest(&mut self) {
-        if self.started.is_empty() && self.waiting.is_empty() {
-            (self.started, self.waiting) = (Vec::new(), VecDeque::new());
-        }
+        self.started.shrink_to_fit();
+        self.waiting.shrink_to_fit();
     }
 
     /// Whether a bound is reached, so that the session must not be read.

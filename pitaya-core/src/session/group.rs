@@ -223,7 +223,7 @@ mod tests {
         let host = Ear { config, name, sent: Arc::clone(sent) };
         let remote = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
         let id = SessionId(name.len() as u64);
-        SessionHandle::new(id, remote, HandshakeRequest::default(), Arc::new(host))
+        SessionHandle::new(id, remote, Arc::new(host))
     }
 
     /// Takes what is sent, unless it is deaf.
@@ -250,6 +250,10 @@ mod tests {
 
         fn is_open(&self) -> bool {
             true
+        }
+
+        fn handshake(&self) -> HandshakeRequest {
+            HandshakeRequest::default()
         }
 
         fn config(&self) -> &ConnConfig {

@@ -13,7 +13,6 @@ use serde::de::DeserializeOwned;
 
 use crate::app::codec::{Encode, Json, encode};
 use crate::session::group::Joined;
-use crate::session::told::Told;
 use crate::{CloseReason, Command, ConnConfig, Counter, Instant, SessionData, SessionId};
 
 /// What sessions and contexts ask of whoever runs handlers. Drivers implement it, applications do
@@ -28,6 +27,9 @@ pub trait Host: Send + Sync {
 
     /// Whether the session is open.
     fn is_open(&self) -> bool;
+
+    /// What the client said of itself.
+    fn handshake(&self) -> HandshakeRequest;
 
     /// The settings of the server, with its limits and counters.
     fn config(&self) -> &ConnConfig;
@@ -58,7 +60,6 @@ pub(super) struct Shared {
     id: SessionId,
     pub(super) joined: Mutex<Joined>,
     remote: SocketAddr,
-    told: Told,
     uid: OnceLock<Arc<str>>,
 }
 
@@ -80,7 +81,7 @@ impl<C> Session<C> {
 
     /// What the client said of itself. It is put together anew by every call.
     pub fn handshake(&self) -> HandshakeRequest {
-        self.0.told.handshake()
+        self.0.host.handshake()
     }
 
     /// Where the client connects from.
@@ -169,15 +170,12 @@ impl<C> Session<C> {
 impl SessionHandle {
     /// The handle of a session that has just begun. It knows the client's kind of address as
     /// `ipversion`, as every Pitaya session does.
-    pub fn new(
-        id: SessionId, remote: SocketAddr, handshake: HandshakeRequest, host: Arc<dyn Host>,
-    ) -> Self {
+    pub fn new(id: SessionId, remote: SocketAddr, host: Arc<dyn Host>) -> Self {
         let mut data = SessionData::default();
         let version = if remote.is_ipv6() { "ipv6" } else { "ipv4" };
         data.set("ipversion", version, usize::MAX).expect("a word is JSON");
         let (data, joined) = (Mutex::new(data), Mutex::new(Some(Vec::new())));
-        let (told, uid) = (Told::new(handshake), OnceLock::new());
-        let shared = Shared { data, host, id, joined, remote, told, uid };
+        let shared = Shared { data, host, id, joined, remote, uid: OnceLock::new() };
         Self(Arc::new(shared), PhantomData)
     }
 

@@ -4,7 +4,6 @@ mod data;
 mod group;
 mod handle;
 mod table;
-mod told;
 
 pub use data::SessionData;
 pub use group::Group;

@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use pitaya_core::session::{Binding, Host, HostFuture, SessionHandle};
 use pitaya_core::{CloseReason, Command, ConnConfig, Counter, Error, Instant};
+use pitaya_proto::handshake::HandshakeRequest;
 
 use crate::mailbox::Sent;
 use crate::runtime::Runtime;
 use crate::server::shared::{Address, Shared};
+use crate::server::told::Told;
 use crate::timers::Sleep;
 
 /// The side of one session that its handlers see.
 pub(super) struct SessionHost<R> {
     pub(super) mailbox: Address,
     pub(super) shared: Arc<Shared<R>>,
+    pub(super) told: Told,
 }
 
 impl<R: Runtime> Host for SessionHost<R> {
@@ -54,6 +57,10 @@ impl<R: Runtime> Host for SessionHost<R> {
 
     fn is_open(&self) -> bool {
         self.mailbox.is_open()
+    }
+
+    fn handshake(&self) -> HandshakeRequest {
+        self.told.handshake()
     }
 
     fn config(&self) -> &ConnConfig {

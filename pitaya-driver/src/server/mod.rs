@@ -10,6 +10,7 @@ mod serve;
 mod shared;
 mod sources;
 mod start;
+mod told;
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;

@@ -15,6 +15,7 @@ use crate::runtime::Runtime;
 use crate::server::closing::Closing;
 use crate::server::host::SessionHost;
 use crate::server::shared::{Address, Place, Shared};
+use crate::server::told::Told;
 
 /// The server's side of one client.
 pub(super) struct ServePlayer<R: Runtime> {
@@ -48,8 +49,8 @@ impl<R: Runtime> ServePlayer<R> {
         shared.config.counters.add(Counter::SessionsOpened);
         let remote = *self.remote.take().expect("it opens once");
         tracing::debug!(session = id.number(), %remote, "opened");
-        let host = Arc::new(SessionHost { mailbox, shared });
-        self.session = Some(SessionHandle::new(id, remote, handshake, host));
+        let host = Arc::new(SessionHost { mailbox, shared, told: Told::new(handshake) });
+        self.session = Some(SessionHandle::new(id, remote, host));
     }
 
     fn start(&mut self, cx: &mut Context<'_>, call: &Call<'_>, commands: &mut Vec<Command>) {
