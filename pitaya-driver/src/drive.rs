@@ -86,11 +86,11 @@ where
     fn turn(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Poll<()> {
         let now = self.runtime.now();
         buffers.outbox.lend(self.engine.machine.outbox());
-        self.handle_timeout(now, &mut buffers.scratch);
         let (events_left, bytes_left) = (self.turn_events_max, TURN_BYTES_MAX);
         let scratch = &mut buffers.scratch;
         let mut turn = Turn { now, cx, scratch, events_left, bytes_left };
         self.engine.serve.poll_commands(now, turn.cx, &mut self.engine.commands);
+        let mut judged = false;
         loop {
             if self.mailbox.poll(turn.cx, &mut self.engine.commands).is_ready() {
                 return Poll::Ready(());
@@ -100,12 +100,18 @@ where
             let wants_bytes = self.offer_held(&mut turn);
             let wrote = self.socket.write(&mut turn, &mut self.engine.machine);
             let read = wants_bytes && self.read(&mut turn, &mut buffers.read, &mut buffers.room);
+            if (commanded || wrote || read) && !turn.is_over() {
+                continue;
+            }
+            // After what the socket holds: when the executor was held up, no peer is to blame.
+            let judges = !std::mem::replace(&mut judged, true);
+            let acted = judges && self.handle_timeout(now, turn.scratch);
             if turn.is_over() {
                 self.counters.add(Counter::TurnsCut);
                 turn.cx.waker().wake_by_ref();
                 break;
             }
-            if !(commanded || wrote || read) {
+            if !acted {
                 break;
             }
         }
@@ -116,19 +122,23 @@ where
         self.rest(now, cx)
     }
 
-    fn handle_timeout(&mut self, now: Instant, scratch: &mut Scratch) {
+    /// Whether a deadline had come.
+    fn handle_timeout(&mut self, now: Instant, scratch: &mut Scratch) -> bool {
         let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         let (machine, socket) = (&mut self.engine.machine, &mut self.socket);
-        if is_over(socket.transport.poll_timeout()) && !socket.ended {
+        let layers = is_over(socket.transport.poll_timeout()) && !socket.ended;
+        if layers {
             socket.transport.handle_timeout();
             socket.ended = true;
             machine.handle_end(now, CloseReason::Io(io::ErrorKind::TimedOut));
         }
-        if is_over(machine.poll_timeout()) {
+        let acts = is_over(machine.poll_timeout());
+        if acts {
             machine.handle_timeout(now, scratch);
             // An idle connection beats now and then, and keeps no room for commands.
             self.mailbox.rest();
         }
+        layers || acts
     }
 
     /// Gives the machine what is held; whether it wants more.

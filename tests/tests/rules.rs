@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use futures_channel::mpsc;
 use futures_lite::StreamExt as _;
-use pitaya_core::{App, Counter, Ctx, Error, Session, State};
-use pitaya_driver::{Runtime as _, Server};
+use pitaya_core::{App, Counter, Ctx, Error, Limits, Payload, Session, State};
+use pitaya_driver::{Runtime as _, Server, ServerHandle};
 use pitaya_tests::raw::{self, RawClient};
-use pitaya_tests::sim::{self, Sim};
+use pitaya_tests::sim::{self, Sim, SimStream, Wire};
 use pitaya_tokio::Tokio;
 
 #[test]
@@ -29,6 +29,45 @@ fn a_handler_that_holds_its_executor_is_counted() {
         server.shutdown().await;
     })
     .unwrap();
+}
+
+#[test]
+fn a_handler_that_holds_its_executor_past_the_hard_limit_costs_its_session_and_no_other() {
+    sim::run(1, |sim| async move {
+        let app = App::new(sim.clone()).notify("hall.compute", compute);
+        let server = Server::<Sim>::new("gate", app).tcp(ANY);
+        let server = server.start_on(sim.clone()).await.unwrap();
+        let mut stuck = connect(&sim, &server, Wire::default()).await;
+        let _other = connect(&sim, &server, Wire::default()).await;
+        stuck.send(&raw::notify("hall.compute", "19000")).await.unwrap();
+        sim.sleep(Duration::from_secs(20)).await;
+        assert_eq!(server.connections(), 2);
+        stuck.send(&raw::notify("hall.compute", "20000")).await.unwrap();
+        assert_eq!(stuck.rest().await.unwrap(), []);
+        assert_eq!(server.connections(), 1);
+        let counted = [Counter::CallsSlow, Counter::CallsAbandoned, Counter::KicksSent];
+        assert_eq!(counted.map(|counter| server.counters().count(counter)), [2, 1, 0]);
+    });
+}
+
+#[test]
+fn who_was_heard_while_the_executor_was_held_up_is_not_silent() {
+    sim::run(1, |sim| async move {
+        let limits = Limits::default().heartbeat(Duration::from_secs(1));
+        let app = App::new(sim.clone()).notify("hall.compute", compute);
+        let server = Server::<Sim>::new("gate", app).limits(limits).tcp(ANY);
+        let server = server.start_on(sim.clone()).await.unwrap();
+        let far = Wire::default().delay(TRIP..=TRIP);
+        let mut far = connect(&sim, &server, far).await;
+        let mut near = connect(&sim, &server, Wire::default()).await;
+        sim.sleep(Duration::from_millis(2700)).await;
+        far.send(&HEARTBEAT).await.unwrap();
+        near.send(&raw::notify("hall.compute", "2000")).await.unwrap();
+        sim.sleep(Duration::from_millis(2100)).await;
+        // The beat came in time, and lay in the socket until after.
+        assert_eq!(server.counters().count(Counter::ConnectionsSilent), 0);
+        assert_eq!(server.connections(), 2);
+    });
 }
 
 #[test]
@@ -70,6 +109,16 @@ async fn arrive(State(arrived): State<mpsc::UnboundedSender<()>>) {
     arrived.unbounded_send(()).unwrap();
 }
 
+async fn connect(sim: &Sim, server: &ServerHandle<Sim>, wire: Wire) -> RawClient<SimStream> {
+    let mut client = RawClient::new(sim.dial(server.addresses()[0], wire).await.unwrap());
+    client.open("ada").await.unwrap();
+    client
+}
+
+async fn compute(State(sim): State<Sim>, Payload(millis): Payload<u64>) {
+    sim.hold(Duration::from_millis(millis));
+}
+
 async fn spin() -> Result<(), Error> {
     let start = Instant::now();
     while start.elapsed() < Duration::from_millis(15) {
@@ -99,3 +148,5 @@ async fn stay(
 }
 
 const ANY: &str = "127.0.0.1:0";
+const HEARTBEAT: [u8; 4] = [3, 0, 0, 0];
+const TRIP: Duration = Duration::from_millis(300);

@@ -74,6 +74,8 @@ reasons! {
     [fmt = kicked] Caller => Kicked(Option<String>);
     /// More waited to be written than the limit allows.
     ["the client reads too slowly for what is pushed to it"] Caller(ConnectionsSlow) => OutboxFull;
+    /// A handler held its executor past the hard limit, when nothing could drop it.
+    ["a handler held its executor past its hard limit"] Caller => Overrun;
     /// A packet that began did not finish in time.
     ["a packet did not finish in time"] Network(PacketsUnfinished) => PacketTimeout;
     /// The peer closed the stream between packets.

@@ -7,7 +7,9 @@ use std::task::{Context, Poll};
 
 use pitaya_core::app::{Running, Scope};
 use pitaya_core::session::SessionHandle;
-use pitaya_core::{Call, CallKey, CloseReason, Command, Counter, Event, Instant, Player, Reply};
+use pitaya_core::{
+    Call, CallKey, CloseReason, Command, Counter, Event, Instant, Player, Reply, RouteEntry, RouteId,
+};
 use pitaya_proto::handshake::HandshakeRequest;
 
 use crate::drive::Serve;
@@ -31,7 +33,7 @@ pub(super) struct ServePlayer<R: Runtime> {
 /// A handler that did not end at once.
 struct Handler {
     key: CallKey,
-    route: Arc<str>,
+    route: RouteId,
     running: Running,
 }
 
@@ -56,17 +58,14 @@ impl<R: Runtime> ServePlayer<R> {
     fn start(&mut self, cx: &mut Context<'_>, call: &Call<'_>, commands: &mut Vec<Command>) {
         let shared = &*self.place.shared;
         let handlers = &shared.handlers;
-        let route = handlers.routes.name(call.route);
+        let (key, route) = (call.key, call.route);
         let session = self.session.as_ref().expect("calls come after the opening");
-        match handlers.invoke(call, &Scope { route, session }) {
+        match handlers.invoke(call, &Scope { route: handlers.routes.name(route), session }) {
             Ok(mut running) => match self.watch.poll(shared, cx, route, &mut running) {
-                Poll::Ready(reply) => answer(&self.place.mailbox, call.key, reply, commands),
-                Poll::Pending => {
-                    let route = Arc::clone(route);
-                    self.running.push(Handler { key: call.key, route, running });
-                }
+                Poll::Ready(reply) => answer(&self.place.mailbox, key, reply, commands),
+                Poll::Pending => self.running.push(Handler { key, route, running }),
             },
-            Err(reply) => commands.push(Command::Reply(call.key, reply)),
+            Err(reply) => commands.push(Command::Reply(key, reply)),
         }
     }
 
@@ -78,6 +77,14 @@ impl<R: Runtime> ServePlayer<R> {
             return tracing::debug!(remote, %reason, "closed before it opened");
         };
         self.closing = Closing::begin(&self.place.shared, session, reason).map(Box::new);
+    }
+
+    /// After what its handlers said: a session whose handler could not be dropped is closed.
+    fn close_overrun(&mut self, commands: &mut Vec<Command>) {
+        if std::mem::take(&mut self.watch.overran) {
+            self.place.shared.config.counters.add(Counter::CallsAbandoned);
+            commands.push(Command::Close(CloseReason::Overrun));
+        }
     }
 
     fn poll_closing(&mut self, cx: &mut Context<'_>) {
@@ -110,19 +117,23 @@ fn answer(address: &Address, key: CallKey, reply: Reply, commands: &mut Vec<Comm
 #[derive(Default)]
 struct Watch {
     looked: Instant,
+    /// A handler held it for longer than it may run at all, when it could not be dropped.
+    overran: bool,
 }
 
 impl Watch {
     fn poll<R: Runtime>(
-        &mut self, shared: &Shared<R>, cx: &mut Context<'_>, route: &str, running: &mut Running,
+        &mut self, shared: &Shared<R>, cx: &mut Context<'_>, route: RouteId, running: &mut Running,
     ) -> Poll<Reply> {
-        let polled = running.poll(cx, route);
+        let RouteEntry { name, options, .. } = shared.handlers.routes.entry(route);
+        let polled = running.poll(cx, name);
         let now = shared.runtime.now();
         let took = now.since(std::mem::replace(&mut self.looked, now));
         let (limits, counters) = (&shared.config.limits, &shared.config.counters);
         if took > limits.poll_slow {
             counters.add(Counter::CallsSlow);
-            tracing::warn!(%route, ?took, "a handler held its executor");
+            tracing::warn!(route = %name, ?took, "a handler held its executor");
+            self.overran |= took >= options.hard_limit.unwrap_or(limits.call_hard_limit);
         }
         polled.map(|ended| {
             ended.unwrap_or_else(|error| {
@@ -145,7 +156,10 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
         self.watch.looked = self.watch.looked.max(now);
         match event {
             Event::Abandoned(key) => self.running.retain(|handler| handler.key != key),
-            Event::Call(call) => self.start(cx, &call, commands),
+            Event::Call(call) => {
+                self.start(cx, &call, commands);
+                self.close_overrun(commands);
+            }
             Event::Closed(reason) => {
                 self.close(&reason);
                 // Nothing else may ever wake this task: its stream can be gone already.
@@ -163,11 +177,12 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
         let (shared, watch) = (&*self.place.shared, &mut self.watch);
         watch.looked = now;
         self.running.retain_mut(|Handler { key, route, running }| {
-            let polled = watch.poll(shared, cx, route, running);
+            let polled = watch.poll(shared, cx, *route, running);
             let Poll::Ready(reply) = polled else { return true };
             answer(&self.place.mailbox, *key, reply, commands);
             false
         });
+        self.close_overrun(commands);
         self.poll_closing(cx);
     }
 

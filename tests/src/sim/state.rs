@@ -73,6 +73,14 @@ impl State {
         true
     }
 
+    /// Lets time pass while nothing runs: all that happens meanwhile is there at its end.
+    pub(super) fn hold(&mut self, until: Instant) {
+        while self.agenda.first_key_value().is_some_and(|(slot, _)| slot.at <= until) {
+            self.advance();
+        }
+        self.now = until;
+    }
+
     /// A seed for whoever asks; no two get the same.
     pub(super) fn next_seed(&mut self) -> u64 {
         self.seeded += 1;
