@@ -63,6 +63,8 @@ counters! {
     KicksSent = "kicks_sent";
     /// Notifies of a client that could not be sent.
     NotifiesDropped = "notifies_dropped";
+    /// Notifies whose handler failed, or whose argument was none.
+    NotifiesFailed = "notifies_failed";
     /// Packets that did not finish in time.
     PacketsUnfinished = "packets_unfinished";
     /// Times a session was not read because a bound was reached.

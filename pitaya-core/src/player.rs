@@ -135,13 +135,11 @@ impl Player {
         if let Some(id) = request.filter(|id| self.calls.has_request(*id)) {
             return Err(CloseReason::DuplicateRequest(id.get()));
         }
+        let body = inflate(body, scratch, self.config.limits.inflated_bytes_max)
+            .map_err(CloseReason::BadInflate)?;
         let kind = request.map_or(RouteKind::Notify, |_| RouteKind::Request);
         let refused = match self.routes.find(route, kind) {
-            Ok(Destination::Here(route)) => {
-                let body = inflate(body, scratch, self.config.limits.inflated_bytes_max)
-                    .map_err(CloseReason::BadInflate)?;
-                return Ok(self.arrive(now, request, route, body));
-            }
+            Ok(Destination::Here(route)) => return Ok(self.arrive(now, request, route, body)),
             // Without a cluster there are no other servers; Pitaya leaves the client without an
             // answer.
             Ok(Destination::Elsewhere(_)) => error::NO_SERVERS.into(),
@@ -165,7 +163,10 @@ impl Player {
     fn refuse(
         &mut self, now: Instant, request: Option<NonZeroU64>, error: &Error, scratch: &mut Scratch,
     ) {
-        let Some(request) = request else { return tracing::debug!(%error, "a notify was refused") };
+        let Some(request) = request else {
+            // The route in it is the client's own text.
+            return tracing::debug!(error = ?error.msg, "a notify was refused");
+        };
         self.conn.reply(now, request, &self.routes.error_reply(error), scratch);
     }
 
@@ -208,7 +209,13 @@ impl Player {
                 }
             }
             Ended::Answers(_) | Ended::Late => self.config.counters.add(Counter::RepliesLate),
-            Ended::Nothing => {}
+            Ended::Notified(route) if reply.is_error => {
+                self.config.counters.add(Counter::NotifiesFailed);
+                let (route, body) = (self.routes.name(route), &reply.body);
+                let error = body[..body.len().min(LOGGED_BYTES_MAX)].escape_ascii();
+                tracing::warn!(%route, %error, "a notify failed");
+            }
+            Ended::Nothing | Ended::Notified(_) => {}
         }
     }
 
@@ -291,6 +298,9 @@ impl Machine for Player {
         self.conn.is_finished()
     }
 }
+
+/// Of an error that only the log sees.
+const LOGGED_BYTES_MAX: usize = 256;
 
 fn inflate<'i>(
     body: Body<'i>, scratch: &mut Scratch, bytes_max: usize,

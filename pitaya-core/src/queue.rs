@@ -9,10 +9,9 @@ use crate::{CallKey, Instant, Limits, Options, RouteId, earlier};
 /// The calls of one session on the server that executes them.
 ///
 /// Handlers run one after another in the order of arrival, but for routes that are concurrent. A
-/// call is
-/// *waiting*, *running* or *late*: late once its caller was told of the timeout while it runs on.
-/// `W` is what a waiting call carries. The queue decides; who runs handlers and writes replies is
-/// not its concern.
+/// call is *waiting*, *running* or *late*: late once its caller was told of the timeout while it
+/// runs on. `W` is what a waiting call carries. The queue decides; who runs handlers and writes
+/// replies is not its concern.
 #[derive(Debug)]
 pub struct CallQueue<W> {
     waiting: VecDeque<Waiting<W>>,
@@ -67,8 +66,10 @@ pub enum Ended {
     Answers(NonZeroU64),
     /// Nobody waits any more: the caller has been answered, or the session is closed.
     Late,
-    /// A notify has no reply, and a key that is not known has none either.
+    /// There is no such call.
     Nothing,
+    /// A notify of this route has no reply.
+    Notified(RouteId),
 }
 
 impl<W> CallQueue<W> {
@@ -123,7 +124,7 @@ impl<W> CallQueue<W> {
         };
         let Started { late, start, .. } = self.end(at);
         match start.ticket.request {
-            None => Ended::Nothing,
+            None => Ended::Notified(start.ticket.route),
             Some(_) if late => Ended::Late,
             Some(request) => Ended::Answers(request),
         }
@@ -138,8 +139,10 @@ impl<W> CallQueue<W> {
         }
         if let Some(overdue) = self.started.iter_mut().find(|started| started.is_overdue(now)) {
             overdue.late = true;
-            let ticket = overdue.start.ticket;
-            return Some(Expired::TimedOut(ticket, self.timeout(&ticket)));
+            let Start { deadline, ticket, .. } = overdue.start;
+            // Less than its deadline if the hard limit is shorter.
+            let waited = self.timeout(&ticket).saturating_sub(deadline.since(now));
+            return Some(Expired::TimedOut(ticket, waited));
         }
         let at = self.started.iter().position(|started| started.hard_limit <= now)?;
         let Start { key, ticket, .. } = self.end(at).start;
@@ -157,6 +160,7 @@ impl<W> CallQueue<W> {
             let cancelled = started.start.ticket.options.cancel_on_close;
             if cancelled {
                 cancel(started.start.key);
+                self.turn = self.turn.filter(|turn| *turn != started.start.key);
             }
             !cancelled
         });
@@ -293,7 +297,7 @@ mod tests {
         assert_eq!(queue.handle_ended(first), Ended::Answers(NonZeroU64::MIN));
         let (second, kept) = queue.poll_start(at(0)).unwrap();
         assert_eq!((kept, queue.poll_start(at(0))), ("second", None));
-        assert_eq!(queue.handle_ended(second.key), Ended::Nothing);
+        assert_eq!(queue.handle_ended(second.key), Ended::Notified(RouteId(0)));
         assert_eq!(queue.poll_start(at(0)).unwrap().1, "third");
     }
 
@@ -368,6 +372,25 @@ mod tests {
         assert_eq!(queue.handle_ended(first), Ended::Nothing);
         assert_eq!(queue.poll_start(at(20)).unwrap().1, "second");
         assert_eq!(queue.poll_timeout(), Some(at(40)), "its limit counts from its start");
+    }
+
+    #[test]
+    fn a_hard_limit_before_the_deadline_is_the_time_that_was_waited() {
+        let mut queue = queue();
+        let options = Options { hard_limit: Some(SECOND * 2), ..Options::default() };
+        let key = runs(&mut queue, Ticket { options, ..request(1) });
+        let ticket = Ticket { options, ..request(1) };
+        assert_eq!(queue.poll_expired(at(2)), Some(Expired::TimedOut(ticket, SECOND * 2)));
+        assert_eq!(queue.poll_expired(at(2)), Some(Expired::Abandoned(key, ticket)));
+    }
+
+    #[test]
+    fn a_call_that_is_cancelled_leaves_the_turn_free() {
+        let mut queue = queue();
+        let options = Options { cancel_on_close: true, ..Options::default() };
+        runs(&mut queue, Ticket { options, ..request(1) });
+        queue.close(|_| ());
+        runs(&mut queue, request(2));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use prost::Message as _;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::message::EncodeError;
 use crate::protos;
 
 /// An error that a handler returns, or the framework in its place.
@@ -128,6 +129,17 @@ impl std::error::Error for Error {}
 impl From<Entry> for Error {
     fn from(entry: Entry) -> Self {
         Self::new(entry.code, entry.text)
+    }
+}
+
+impl From<EncodeError> for Error {
+    fn from(error: EncodeError) -> Self {
+        match error {
+            EncodeError::RouteTooLong(_) | EncodeError::ResponseToNothing => {
+                Self::bad_request(error.to_string())
+            }
+            EncodeError::TooLarge(error) => Self::new(TOO_LARGE, error.to_string()),
+        }
     }
 }
 

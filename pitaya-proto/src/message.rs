@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::packet::{self, PacketKind, TooLarge};
+use crate::packet::{self, BODY_BYTES_MAX, PacketKind, TooLarge};
 use crate::zlib::{InflateError, Scratch};
 
 /// One message, borrowed from the packet it came in.
@@ -143,6 +143,20 @@ impl<'a> Message<'a> {
     }
 }
 
+/// Whether a push of that route, by name, and with a body of so many bytes fits a packet.
+///
+/// # Errors
+///
+/// What the wire cannot carry.
+pub fn check_push(route: &str, body_bytes: usize) -> Result<(), EncodeError> {
+    let bytes = PUSH_HEAD_BYTES + route.len() + body_bytes;
+    match route.len() {
+        ..=ROUTE_BYTES_MAX if bytes <= BODY_BYTES_MAX => Ok(()),
+        ..=ROUTE_BYTES_MAX => Err(TooLarge(bytes).into()),
+        long => Err(EncodeError::RouteTooLong(long)),
+    }
+}
+
 impl<'a> Route<'a> {
     #[inline]
     fn decode(flag: u8, bytes: &'a [u8]) -> Result<(Self, &'a [u8]), MessageError> {
@@ -278,6 +292,8 @@ const RESPONSE: u8 = 2 << 1;
 const PUSH: u8 = 3 << 1;
 
 const ID_LAST_SHIFT: u32 = 63;
+/// Flag, length of the route.
+const PUSH_HEAD_BYTES: usize = 2;
 /// Flag, longest id, length of the route.
 const HEAD_BYTES_MAX: usize = 1 + 10 + 1;
 
@@ -337,9 +353,9 @@ mod tests {
         assert_eq!(push.encode_packet(&mut out), refused);
         let response = Message::Response { id: 0, error: false, body: Body::Plain(b"") };
         assert_eq!(response.encode(&mut out), Err(EncodeError::ResponseToNothing));
-        let body = vec![0; packet::BODY_BYTES_MAX];
+        let body = vec![0; BODY_BYTES_MAX];
         let response = Message::Response { id: 1, error: false, body: Body::Plain(&body) };
-        let refused = TooLarge(packet::BODY_BYTES_MAX + 2);
+        let refused = TooLarge(BODY_BYTES_MAX + 2);
         assert_eq!(response.encode_packet(&mut out), Err(EncodeError::TooLarge(refused)));
         assert_eq!(out, [9]);
     }

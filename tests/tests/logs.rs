@@ -6,9 +6,9 @@ use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pitaya_core::App;
+use pitaya_core::{App, Error, Payload};
 use pitaya_driver::{Runtime as _, Server};
-use pitaya_tests::raw::{RawClient, ack, handshake};
+use pitaya_tests::raw::{RawClient, ack, handshake, notify};
 use pitaya_tests::sim::{self, Sim};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -37,12 +37,47 @@ fn a_connection_that_is_closed_is_logged_with_the_reason() {
     }
 }
 
+#[test]
+fn a_notify_that_fails_is_logged_with_its_route_and_counted_whatever_is_wrong() {
+    async fn fail(Payload(why): Payload<String>) -> Result<(), Error> {
+        Err(Error::new("HALL-1", why))
+    }
+    let app = || App::new(()).notify("hall.fail", fail);
+    for (body, error) in [
+        ("\"no\\nway\"", r#"error={\"code\":\"HALL-1\",\"msg\":\"no\\nway\"}"#),
+        (
+            "7",
+            r#"error={\"code\":\"PIT-400\",\"msg\":\"invalid type: integer `7`, expected a string"#,
+        ),
+    ] {
+        let hello = [handshake("ann"), ack(), notify("hall.fail", body)].concat();
+        let lines = logged_of(app(), &hello);
+        let failed: Vec<_> = lines.iter().filter(|line| line.starts_with("a notify")).collect();
+        let [failed] = &failed[..] else { panic!("{body}: {lines:?}") };
+        let wanted = format!("a notify failed route=hall.fail {error}");
+        assert!(failed.starts_with(&wanted), "{failed}\n{wanted}");
+    }
+}
+
+#[test]
+fn what_a_client_sent_as_a_route_is_escaped_in_the_log() {
+    let hello = [handshake("ann"), ack(), notify("hall.\x1b[2J\nforged", "")].concat();
+    let lines = logged(&hello);
+    let refused: Vec<_> = lines.iter().filter(|line| line.starts_with("a notify")).collect();
+    assert!(refused.len() == 1 && refused[0].contains("\\u{1b}[2J\\nforged"), "{refused:?}");
+    assert!(!lines.concat().contains(['\n', '\x1b']));
+}
+
 /// What is logged of a client that sends these bytes and ends.
 fn logged(bytes: &[u8]) -> Vec<String> {
+    logged_of(App::new(()), bytes)
+}
+
+fn logged_of(app: App, bytes: &[u8]) -> Vec<String> {
     let (log, bytes) = (Log::default(), bytes.to_vec());
     tracing::subscriber::with_default(log.clone(), || {
         sim::run(1, |sim| async move {
-            let server = Server::<Sim>::new("gate", App::new(())).tcp("127.0.0.1:0");
+            let server = Server::<Sim>::new("gate", app).tcp("127.0.0.1:0");
             let server = server.start_on(sim.clone()).await.unwrap();
             let mut client = RawClient::new(sim.connect(server.addresses()[0]).await.unwrap());
             client.send(&bytes).await.unwrap();

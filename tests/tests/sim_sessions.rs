@@ -1,5 +1,4 @@
 //! Sessions in the simulator: what hooks, logins and pushes promise, whatever the order of things.
-//! happen.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use futures_lite::future::or;
 use pitaya_core::{App, Counter, Ctx, Error, Limits, Payload, Rng, Session, SessionId, State};
-use pitaya_driver::{Runtime as _, Server, ServerHandle};
+use pitaya_driver::{Acceptor, Runtime as _, Server, ServerHandle};
 use pitaya_tests::raw::{RawClient, Received, notify, request};
 use pitaya_tests::sim::{self, Sim, SimStream, Wire};
 
@@ -53,6 +52,63 @@ fn a_newer_login_stays_and_the_older_one_is_kicked() {
             assert_eq!(server.sessions(), 1);
             assert_eq!(hall.closings(), ["replaced by a newer login"]);
             assert_eq!(server.counters().count(Counter::KicksSent), 1);
+        });
+    }
+}
+
+#[test]
+fn a_handler_that_closes_its_session_cannot_bind_it_any_more() {
+    sim::run(1, |sim| async move {
+        let hall = Hall::new(&sim);
+        let app = app(&hall).route("hall.leave", leave_and_bind);
+        let server = start(&sim, Server::new("gate", app)).await;
+        let mut ann = connect(&sim, &server, "ann").await;
+        assert_eq!(ask_to_bind(&mut ann, "ann").await, Some(reply("null")));
+        let mut leaver = connect(&sim, &server, "leaver").await;
+        leaver.send(&request(1, "hall.leave", "\"ann\"")).await.unwrap();
+        leaver.rest().await.unwrap();
+        assert_eq!((server.sessions(), hall.closings()), (1, vec!["kicked: over".to_owned()]));
+        assert_eq!(ann.request(2, "hall.whoami", "").await.unwrap(), {
+            Some(Received::Reply(2, "\"ann\"".to_owned()))
+        });
+    });
+}
+
+#[test]
+fn a_session_knows_by_which_kind_of_address_its_client_came() {
+    for (source, version) in [
+        ("TCP4 192.0.2.1 192.0.2.2", "ipv4"),
+        ("TCP6 2001:db8::1 2001:db8::2", "ipv6"),
+        ("TCP6 ::ffff:192.0.2.1 ::ffff:192.0.2.2", "ipv4"),
+    ] {
+        sim::run(1, |sim| async move {
+            let app = App::new(()).route("hall.version", version_of);
+            let door = Acceptor::tcp("127.0.0.1:0").trusted_proxies(["10.0.0.0/8"]);
+            let server = start(&sim, Server::new("gate", app).accept(door)).await;
+            let mut client = RawClient::new(sim.connect(server.addresses()[0]).await.unwrap());
+            client.send(format!("PROXY {source} 1 2\r\n").as_bytes()).await.unwrap();
+            client.open("ann").await.unwrap();
+            let reply = client.request(1, "hall.version", "").await.unwrap();
+            assert_eq!(reply, Some(Received::Reply(1, format!("\"{version}\""))), "{source}");
+        });
+    }
+}
+
+#[test]
+fn a_session_whose_client_does_not_come_back_in_its_window_closes_and_tells_it_once() {
+    for seed in sim::seeds(20) {
+        sim::run(seed, |sim| async move {
+            let hall = Hall::new(&sim);
+            let limits = Limits::default().resume_window(Duration::from_secs(2));
+            let server = start(&sim, Server::new("gate", app(&hall)).limits(limits)).await;
+            let client = connect(&sim, &server, "ann").await;
+            drop(client);
+            sim.sleep(Duration::from_millis(1900)).await;
+            assert_eq!((server.sessions(), hall.closings().len()), (1, 0));
+            sim.sleep(Duration::from_millis(200)).await;
+            assert_eq!((server.sessions(), hall.closings().len()), (0, 1));
+            sim.sleep(Duration::from_secs(10)).await;
+            assert_eq!((server.connections(), hall.closings().len()), (0, 1));
         });
     }
 }
@@ -285,6 +341,15 @@ fn app(hall: &Hall) -> App<Hall> {
             told.note(&session, Note::Closed(reason.to_string()));
             std::future::ready(())
         })
+}
+
+async fn leave_and_bind(session: Session, Payload(uid): Payload<String>) -> Result<(), Error> {
+    session.kick("over")?;
+    session.bind(&uid).await
+}
+
+async fn version_of(session: Session) -> Result<Option<String>, Error> {
+    Ok(session.get("ipversion"))
 }
 
 async fn bind(

@@ -286,7 +286,7 @@ impl Rules {
         let call = &mut self.calls[serial];
         let state = std::mem::replace(&mut call.state, State::Gone);
         match (call.ticket.request, state) {
-            (None, _) => Ended::Nothing,
+            (None, _) => Ended::Notified(call.ticket.route),
             (Some(request), State::Running) => {
                 call.outcomes += 1;
                 Ended::Answers(request)

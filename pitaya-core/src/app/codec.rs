@@ -4,6 +4,7 @@ use std::any::Any;
 
 use bytes::Bytes;
 use pitaya_proto::error::{self, Error};
+use pitaya_proto::message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -97,12 +98,14 @@ impl<T: prost::Message> Encode<T> for Protobuf {
     }
 }
 
-/// Writes a value with the codec, but for [`Bytes`], which are sent as they are.
-pub(crate) fn encode<C: Encode<T>, T: 'static>(value: &T) -> Result<Vec<u8>, Error> {
-    match (value as &dyn Any).downcast_ref::<Bytes>() {
-        Some(raw) => Ok(raw.to_vec()),
-        None => C::encode(value),
-    }
+/// Writes the body of a push with the codec, but for [`Bytes`], which are sent as they are.
+pub(crate) fn encode_push<C: Encode<T>, T: 'static>(
+    route: &str, value: &T,
+) -> Result<Vec<u8>, Error> {
+    let raw = (value as &dyn Any).downcast_ref::<Bytes>();
+    let body = raw.map_or_else(|| C::encode(value), |raw| Ok(raw.to_vec()))?;
+    message::check_push(route, body.len())?;
+    Ok(body)
 }
 
 /// The same for a value that is not needed any more: bytes that nobody shares are not copied.
@@ -121,9 +124,24 @@ mod tests {
 
     #[test]
     fn raw_bytes_pass_every_codec_unchanged() {
-        let raw = Bytes::from_static(b"\x00raw");
-        assert_eq!(encode::<Json, _>(&raw), Ok(raw.to_vec()));
+        let raw = raw();
+        assert_eq!(encode_push::<Json, _>("on", &raw), Ok(raw.to_vec()));
         assert_eq!(encode_owned::<Protobuf, _>(raw.clone()), Ok(raw.to_vec()));
+    }
+
+    #[test]
+    fn a_push_that_no_packet_can_hold_is_refused() {
+        let most = Bytes::from(vec![0; (1 << 24) - 1 - 2 - 255]);
+        let (longest, too_long) = ("r".repeat(255), "r".repeat(256));
+        assert!(encode_push::<Json, _>(&longest, &most).is_ok());
+        let more = Bytes::from([&most[..], b"1"].concat());
+        let code = |refused: Result<Vec<u8>, Error>| refused.unwrap_err().code;
+        assert_eq!(code(encode_push::<Json, _>(&longest, &more)), "PIT-413");
+        assert_eq!(code(encode_push::<Json, _>(&too_long, &raw())), "PIT-400");
+    }
+
+    fn raw() -> Bytes {
+        Bytes::from_static(b"\x00raw")
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Buf;
 use pitaya_proto::error::{self, Error};
 use pitaya_proto::handshake::HandshakeResponse;
-use pitaya_proto::message::{Body, EncodeError, Message, Route};
+use pitaya_proto::message::{Body, Message, Route};
 use pitaya_proto::packet::{self, Packet, PacketKind};
 use pitaya_proto::zlib::Scratch;
 use pitaya_proto::{kick, limits};
@@ -225,12 +225,7 @@ impl<W> ClientConn<W> {
         let code = server.dictionary.code(route);
         let route = code.map_or(Route::Name(route.as_bytes()), Route::Code);
         let message = message(route, self.line.body(body, scratch));
-        self.line.write(now, |out| message.encode_packet(out)).map_err(|error| match error {
-            EncodeError::RouteTooLong(_) | EncodeError::ResponseToNothing => {
-                Error::bad_request(error.to_string())
-            }
-            EncodeError::TooLarge(error) => Error::new(error::TOO_LARGE, error.to_string()),
-        })
+        self.line.write(now, |out| message.encode_packet(out)).map_err(Error::from)
     }
 
     /// Ends the connection when nobody is left to write to, or nobody who understands.

@@ -42,7 +42,8 @@ pub(crate) enum Step {
 /// Whatever is not said here is refused.
 ///
 /// A second handshake is refused, as is data before the acknowledgement. Clients beat from the
-/// handshake on, and a server ignores a kick, as Pitaya's own does.
+/// handshake on, servers in Go even before their answer, and a server ignores a kick, as Pitaya's
+/// own does.
 pub(crate) const fn step(side: Side, phase: Phase, kind: PacketKind) -> Step {
     use PacketKind::{Data, Handshake, HandshakeAck, Heartbeat, Kick};
     match (side, phase, kind) {
@@ -50,7 +51,7 @@ pub(crate) const fn step(side: Side, phase: Phase, kind: PacketKind) -> Step {
         (Side::Server, Phase::AwaitAck, HandshakeAck) => Step::Open,
         (_, Phase::Working, Data) => Step::Receive,
         (Side::Client, Phase::AwaitHandshake | Phase::Working, Kick) => Step::Kicked,
-        (Side::Client, Phase::Working, Heartbeat)
+        (Side::Client, Phase::AwaitHandshake | Phase::Working, Heartbeat)
         | (Side::Server, _, Heartbeat | Kick)
         | (Side::Server, Phase::Working, HandshakeAck) => Step::Hear,
         (_, _, Data | Handshake | HandshakeAck | Heartbeat | Kick) => Step::Refuse,
@@ -71,6 +72,13 @@ mod tests {
         assert_eq!(server(Phase::AwaitAck, Data), Step::Refuse);
         assert_eq!(server(Phase::Working, Data), Step::Receive);
         assert_eq!(server(Phase::Working, Handshake), Step::Refuse);
+    }
+
+    #[test]
+    fn a_server_may_beat_before_its_answer_as_those_in_go_do() {
+        let client = |phase| step(Side::Client, phase, PacketKind::Heartbeat);
+        assert_eq!(client(Phase::AwaitHandshake), Step::Hear);
+        assert_eq!(client(Phase::Working), Step::Hear);
     }
 
     #[test]

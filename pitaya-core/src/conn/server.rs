@@ -135,7 +135,8 @@ impl ServerConn {
     pub fn push(&mut self, now: Instant, route: &str, body: &[u8], scratch: &mut Scratch) {
         if self.takes_push(now, body.len()) {
             let route = self.code(route).map_or(Route::Name(route.as_bytes()), Route::Code);
-            self.send(now, body, scratch, |body| Message::Push { route, body });
+            let sent = self.send(now, body, scratch, |body| Message::Push { route, body });
+            self.config.counters.add_many(Counter::PushesTaken, sent.into());
         }
     }
 
@@ -143,7 +144,10 @@ impl ServerConn {
     pub fn broadcast(&mut self, now: Instant, push: &Broadcast, scratch: &mut Scratch) {
         let (code, bytes) = (self.code(&push.route), push.body.len());
         match push.packet(code, bytes >= self.line.deflated_bytes_min, scratch) {
-            Some(packet) if self.takes_push(now, bytes) => self.line.write_packet(now, packet),
+            Some(packet) if self.takes_push(now, bytes) => {
+                self.line.write_packet(now, packet);
+                self.config.counters.add(Counter::PushesTaken);
+            }
             Some(_) => {}
             None => self.push(now, &push.route, &push.body, scratch),
         }
@@ -240,11 +244,10 @@ impl ServerConn {
         self.line.phase == Phase::Working || self.detached_until.is_some()
     }
 
-    /// Counts a push, if the client works and keeps up.
+    /// Whether the client works and keeps up; if it only works, it is closed.
     fn takes_push(&mut self, now: Instant, bytes: usize) -> bool {
         let is_open = self.is_open();
         let takes = is_open && self.line.outbox.has_room(bytes, &self.config.limits);
-        self.config.counters.add_many(Counter::PushesTaken, takes.into());
         if is_open && !takes {
             self.config.counters.add(Counter::PushesRefused);
             self.close(now, CloseReason::OutboxFull);

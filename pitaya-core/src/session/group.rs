@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, Weak};
 use pitaya_proto::error::Error;
 use slab::Slab;
 
-use crate::app::codec::{Encode, Json, encode};
+use crate::app::codec::{Encode, Json, encode_push};
 use crate::session::handle::{Session, SessionHandle, Shared, lock};
 use crate::{Broadcast, Command, Counter};
 
@@ -94,12 +94,12 @@ impl<C> Group<C> {
     ///
     /// # Errors
     ///
-    /// A value that does not encode; nobody gets it then.
+    /// A value that does not encode, or a push that no packet can hold; nobody gets it then.
     pub fn push<T: 'static>(&self, route: &str, value: &T) -> Result<usize, Error>
     where
         C: Encode<T>,
     {
-        let push = Arc::new(Broadcast::new(route, encode::<C, T>(value)?));
+        let push = Arc::new(Broadcast::new(route, encode_push::<C, T>(route, value)?));
         let send = |member: &Shared| member.host.send(Command::Broadcast(Arc::clone(&push)));
         let members = lock(&self.0.0);
         let members = members.iter().filter_map(|(_, member)| member.upgrade());

@@ -11,7 +11,7 @@ use pitaya_proto::handshake::HandshakeRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::app::codec::{Encode, Json, encode};
+use crate::app::codec::{Encode, Json, encode_push};
 use crate::session::group::Joined;
 use crate::{CloseReason, Command, ConnConfig, Counter, Instant, SessionData, SessionId};
 
@@ -107,12 +107,12 @@ impl<C> Session<C> {
     ///
     /// # Errors
     ///
-    /// A value that does not encode, or a closed session.
+    /// A value that does not encode, a push that no packet can hold, or a closed session.
     pub fn push<T: 'static>(&self, route: &str, value: &T) -> Result<(), Error>
     where
         C: Encode<T>,
     {
-        self.send(Command::Push(route.into(), encode::<C, T>(value)?.into()))
+        self.send(Command::Push(route.into(), encode_push::<C, T>(route, value)?.into()))
     }
 
     /// Kicks the client, which tells it not to come back, and closes the session.
@@ -172,7 +172,8 @@ impl SessionHandle {
     /// `ipversion`, as every Pitaya session does.
     pub fn new(id: SessionId, remote: SocketAddr, host: Arc<dyn Host>) -> Self {
         let mut data = SessionData::default();
-        let version = if remote.is_ipv6() { "ipv6" } else { "ipv4" };
+        // A socket for both kinds tells of the old kind inside the new.
+        let version = if remote.ip().to_canonical().is_ipv6() { "ipv6" } else { "ipv4" };
         data.set("ipversion", version, usize::MAX).expect("a word is JSON");
         let (data, joined) = (Mutex::new(data), Mutex::new(Some(Vec::new())));
         let shared = Shared { data, host, id, joined, remote, uid: OnceLock::new() };

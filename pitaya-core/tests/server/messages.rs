@@ -176,12 +176,13 @@ fn a_body_that_does_not_inflate_closes_once_and_never_runs() {
         (&bomb, "zlib stream inflates to more than allowed", Counter::BodiesTooLarge),
         (b"", "zlib stream without end", Counter::ConnectionsFaulty),
     ] {
-        let bad = data(Message::Request { id: 2, route: name("t.ask"), body: Body::Zlib(zlib) });
         let closed = format!("closed: bad compressed body: {reason}");
-        // It would run at once, or wait.
-        for before in [vec![], request(1, "t.ask", "runs")] {
+        let runs = request(1, "t.ask", "runs");
+        // It would run at once, or wait, or lead nowhere.
+        for (route, before) in [("t.ask", &vec![]), ("t.ask", &runs), ("t.nowhere", &vec![])] {
+            let bad = data(Message::Request { id: 2, route: name(route), body: Body::Zlib(zlib) });
             let mut rig = Rig::working(Limits::default());
-            rig.feed(&before);
+            rig.feed(before);
             let running = rig.player.calls();
             assert_eq!(rig.feed(&[bad.clone(), heartbeat()].concat()), [closed.as_str()]);
             assert_eq!(rig.player.calls(), running);

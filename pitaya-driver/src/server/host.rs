@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pitaya_core::session::{Binding, Host, HostFuture, SessionHandle};
 use pitaya_core::{CloseReason, Command, ConnConfig, Counter, Error, Instant};
+use pitaya_proto::error;
 use pitaya_proto::handshake::HandshakeRequest;
 
 use crate::mailbox::Sent;
@@ -22,7 +23,9 @@ pub(super) struct SessionHost<R> {
 impl<R: Runtime> Host for SessionHost<R> {
     fn bind(&self, session: SessionHandle, uid: &str) -> HostFuture<Result<Arc<str>, Error>> {
         let shared = Arc::clone(&self.shared);
-        let begun = shared.sessions().begin_bind(session.id(), uid);
+        // A session that is about to close, by this very handler perhaps, takes nobody's place.
+        let open = self.is_open().then_some(()).ok_or_else(|| error::SESSION_CLOSED.into());
+        let begun = open.and_then(|()| shared.sessions().begin_bind(session.id(), uid));
         // Made before the future, which may be dropped before it is polled.
         let begun = begun
             .map(|binding| PendingBind { binding: Some(binding), shared: Arc::clone(&shared) });
@@ -95,6 +98,9 @@ async fn finish_bind<R: Runtime>(
     let uid = Arc::clone(pending.binding.as_ref().expect("taken only below").uid());
     for hook in &shared.handlers.hooks.bind {
         hook(session.clone(), Arc::clone(&uid)).await?;
+    }
+    if !session.host().is_open() {
+        return Err(error::SESSION_CLOSED.into());
     }
     let binding = pending.binding.take().expect("taken only here");
     let replaced = shared.sessions().finish_bind(binding)?;

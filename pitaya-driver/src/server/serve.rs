@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use pitaya_core::app::{Running, Scope};
 use pitaya_core::session::SessionHandle;
 use pitaya_core::{
-    Call, CallKey, CloseReason, Command, Counter, Event, Instant, Player, Reply, RouteEntry, RouteId,
+    Call, CallKey, CloseReason, Command, Counter, Event, Instant, Player, Reply, RouteEntry,
+    RouteId,
 };
 use pitaya_proto::handshake::HandshakeRequest;
 
