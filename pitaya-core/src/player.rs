@@ -167,7 +167,8 @@ impl Player {
             // The route in it is the client's own text.
             return tracing::debug!(error = ?error.msg, "a notify was refused");
         };
-        self.conn.reply(now, request, &self.routes.error_reply(error), scratch);
+        let told = self.conn.reply(now, request, &self.routes.error_reply(error), scratch);
+        told.inspect_err(|why| tracing::error!(%why, "an error is too large for a packet")).ok();
     }
 
     /// A waiting call whose turn has come.
@@ -203,9 +204,8 @@ impl Player {
     fn handle_reply(&mut self, now: Instant, key: CallKey, reply: Reply, scratch: &mut Scratch) {
         match self.calls.handle_ended(key) {
             Ended::Answers(request) if self.conn.is_open() => {
-                if !self.conn.reply(now, request, &reply, scratch) {
-                    let error = Error::new(error::INTERNAL, "the reply is too large for a packet");
-                    self.refuse(now, Some(request), &error, scratch);
+                if let Err(why) = self.conn.reply(now, request, &reply, scratch) {
+                    self.refuse(now, Some(request), &why.into(), scratch);
                 }
             }
             Ended::Answers(_) | Ended::Late => self.config.counters.add(Counter::RepliesLate),

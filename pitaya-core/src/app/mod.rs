@@ -20,8 +20,7 @@ use crate::{Call, CloseReason, Options, Reply, RouteEntry, RouteError, RouteTabl
 use codec::{Codec, Json};
 use pitaya_proto::error::Error;
 
-/// An application with state `S` whose values are written by the codec `C`. It keeps its state, and
-/// [`Routes`] keep none: that is `K`.
+/// An application with state `S` whose values are written by the codec `C`.
 ///
 /// ```
 /// use pitaya_core::{App, Error, Payload, State};
@@ -43,26 +42,66 @@ use pitaya_proto::error::Error;
 /// let app: App<i64> = App::new(0).route("math.double", double).notify("hall.wave", wave);
 /// ```
 #[must_use = "it is what the server runs"]
-pub struct App<S = (), C = Json, K = S> {
-    state: K,
-    entries: Vec<(RouteEntry, Box<Invoke<S>>)>,
+pub struct App<S = (), C = Json> {
+    state: Arc<S>,
+    /// What the names of routes begin with, while a module adds them.
+    prefix: String,
+    entries: Vec<RouteEntry>,
+    invokes: Vec<Box<Invoke>>,
     hooks: Hooks,
     codec: PhantomData<fn() -> C>,
 }
 
-/// Routes and their handlers without a state, to be nested into an [`App`]; begin with
-/// `Routes::default()`.
-pub type Routes<S = (), C = Json> = App<S, C, Stateless>;
+type Invoke = dyn Fn(&Call<'_>, &Scope<'_>) -> Result<Running, Reply> + Send + Sync;
 
-/// What [`Routes`] have in place of a state: that of the application they are nested into.
-#[derive(Debug)]
-pub struct Stateless(());
+impl<S: Send + Sync + 'static> App<S> {
+    /// An application without routes that speaks JSON.
+    pub fn new(state: S) -> Self {
+        Self::with_codec(state)
+    }
+}
 
-type Invoke<S> = dyn Fn(&Call<'_>, &Scope<'_>, &S) -> Result<Running, Reply> + Send + Sync;
+impl<S: Send + Sync + 'static, C: Codec> App<S, C> {
+    /// An application without routes that speaks `C`, such as
+    /// `App::<_, Protobuf>::with_codec(state)`.
+    pub fn with_codec(state: S) -> Self {
+        Self {
+            state: Arc::new(state),
+            prefix: String::new(),
+            entries: Vec::new(),
+            invokes: Vec::new(),
+            hooks: Hooks::default(),
+            codec: PhantomData,
+        }
+    }
 
-impl<S: Clone + Send + Sync + 'static, C: Codec, K> App<S, C, K> {
-    /// Adds a route that is answered: `handler` gives `Result<T, Error>`. In an [`App`] a
-    /// name has two parts, `service.method`; in [`Routes`] it is the method alone.
+    /// Lets a module add its routes, whose names are methods of `service`, and its hooks.
+    ///
+    /// ```
+    /// use pitaya_core::{App, Error};
+    ///
+    /// mod shop {
+    ///     use pitaya_core::{App, Error};
+    ///
+    ///     pub fn routes(shop: App) -> App {
+    ///         shop.route("buy", buy) // its whole name is `shop.buy`
+    ///     }
+    ///
+    ///     async fn buy() -> Result<(), Error> {
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let app = App::new(()).nest("shop", shop::routes);
+    /// ```
+    pub fn nest(mut self, service: &str, routes: impl FnOnce(Self) -> Self) -> Self {
+        let outer = std::mem::take(&mut self.prefix);
+        self.prefix = format!("{outer}{service}.");
+        Self { prefix: outer, ..routes(self) }
+    }
+
+    /// Adds a route that is answered: `handler` gives `Result<T, Error>`. A name has two parts,
+    /// `service.method`; inside of [`nest`](Self::nest) it is the method alone.
     #[track_caller]
     pub fn route<Args, H>(self, route: &str, handler: H) -> Self
     where
@@ -74,20 +113,18 @@ impl<S: Clone + Send + Sync + 'static, C: Codec, K> App<S, C, K> {
 
     /// Adds a route with options of its own, for example [`Options::concurrent`].
     #[track_caller]
-    pub fn route_with<Args, H>(mut self, route: &str, options: Options, handler: H) -> Self
+    pub fn route_with<Args, H>(self, route: &str, options: Options, handler: H) -> Self
     where
         Args: FromCall<S, C>,
         H: Handler<Args, Future: Send, Output: IntoReply<C>>,
     {
-        let entry = RouteEntry { options, ..RouteEntry::request(route) };
-        let reply = |output| IntoReply::<C>::into_reply(output);
-        self.entries.push((entry, invoke::<S, C, _, _>(handler, reply)));
-        self
+        let entry = RouteEntry { options, ..RouteEntry::request(self.name(route)) };
+        self.add(entry, handler, |output| IntoReply::<C>::into_reply(output))
     }
 
     /// Adds a route that is not answered: `handler` gives nothing, or `Result<(), Error>`.
     #[track_caller]
-    pub fn notify<Args, H>(mut self, route: &str, handler: H) -> Self
+    pub fn notify<Args, H>(self, route: &str, handler: H) -> Self
     where
         Args: FromCall<S, C>,
         H: Handler<Args, Future: Send, Output: IntoOutcome>,
@@ -96,9 +133,8 @@ impl<S: Clone + Send + Sync + 'static, C: Codec, K> App<S, C, K> {
             Ok(()) => Reply::ok([]),
             Err(error) => Reply::error(C::encode_error(&error)),
         };
-        let invoke = invoke::<S, C, _, _>(handler, reply);
-        self.entries.push((RouteEntry::notify(route), invoke));
-        self
+        let entry = RouteEntry::notify(self.name(route));
+        self.add(entry, handler, reply)
     }
 
     /// Is asked before a session is bound, with the user id; an error refuses the bind.
@@ -121,32 +157,6 @@ impl<S: Clone + Send + Sync + 'static, C: Codec, K> App<S, C, K> {
         self.hooks.close.push(Box::new(move |session, why| Box::pin(hook(session, why))));
         self
     }
-}
-
-impl<S: Clone + Send + Sync + 'static> App<S> {
-    /// An application without routes that speaks JSON.
-    pub fn new(state: S) -> Self {
-        Self::with_codec(state)
-    }
-}
-
-impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
-    /// An application without routes that speaks `C`, such as
-    /// `App::<_, Protobuf>::with_codec(state)`.
-    pub fn with_codec(state: S) -> Self {
-        Self { state, entries: Vec::new(), hooks: Hooks::default(), codec: PhantomData }
-    }
-
-    /// Adds all of `routes`, whose names are methods of `service`, and their hooks.
-    pub fn nest(mut self, service: &str, routes: Routes<S, C>) -> Self {
-        self.hooks.bind.extend(routes.hooks.bind);
-        self.hooks.close.extend(routes.hooks.close);
-        self.entries.extend(routes.entries.into_iter().map(|(entry, invoke)| {
-            let name = format!("{service}.{}", entry.name);
-            (RouteEntry { name: name.into(), ..entry }, invoke)
-        }));
-        self
-    }
 
     /// The application as a server of the kind `server_kind` runs it.
     ///
@@ -154,35 +164,29 @@ impl<S: Clone + Send + Sync + 'static, C: Codec> App<S, C> {
     ///
     /// Routes that contradict each other; see [`RouteTable::new`].
     pub fn build(self, server_kind: &str, dictionary: Dictionary) -> Result<Handlers, RouteError> {
-        let (entries, invokes): (Vec<_>, Vec<_>) = self.entries.into_iter().unzip();
-        let routes = RouteTable::new(server_kind, entries, dictionary, C::encode_error)?;
-        let state = Arc::new(self.state);
-        let with_state = |invoke: Box<Invoke<S>>| -> Box<Bound> {
-            let state = Arc::clone(&state);
-            Box::new(move |call, scope| invoke(call, scope, &state))
-        };
-        let invokes = invokes.into_iter().map(with_state).collect();
-        Ok(Handlers { hooks: self.hooks, invokes, routes: Arc::new(routes) })
+        let routes = RouteTable::new(server_kind, self.entries, dictionary, C::encode_error)?;
+        Ok(Handlers { hooks: self.hooks, invokes: self.invokes, routes: Arc::new(routes) })
     }
-}
 
-impl<S, C> Default for Routes<S, C> {
-    fn default() -> Self {
-        let (state, entries, hooks) = (Stateless(()), Vec::new(), Hooks::default());
-        Self { state, entries, hooks, codec: PhantomData }
+    fn name(&self, route: &str) -> String {
+        format!("{}{route}", self.prefix)
     }
-}
 
-/// A handler as it is called, whatever its arguments and its result.
-fn invoke<S: 'static, C: Codec, Args: FromCall<S, C>, H: Handler<Args, Future: Send>>(
-    handler: H, reply: impl Fn(H::Output) -> Reply + Copy + Send + Sync + 'static,
-) -> Box<Invoke<S>> {
-    Box::new(move |call, scope, state| {
-        let args = Args::from_call(call, scope, state)
-            .map_err(|error| Reply::error(C::encode_error(&error)))?;
-        let future = handler.invoke(args);
-        Ok(Running(Box::pin(async move { reply(future.await) })))
-    })
+    /// Adds a handler as it is called, whatever its arguments and its result.
+    fn add<Args: FromCall<S, C>, H: Handler<Args, Future: Send>>(
+        mut self, entry: RouteEntry, handler: H,
+        reply: impl Fn(H::Output) -> Reply + Copy + Send + Sync + 'static,
+    ) -> Self {
+        let state = Arc::clone(&self.state);
+        self.entries.push(entry);
+        self.invokes.push(Box::new(move |call, scope| {
+            let args = Args::from_call(call, scope, &state)
+                .map_err(|error| Reply::error(C::encode_error(&error)))?;
+            let future = handler.invoke(args);
+            Ok(Running(Box::pin(async move { reply(future.await) })))
+        }));
+        self
+    }
 }
 
 /// An application ready to run: routes to find, handlers to call, hooks to ask.
@@ -191,10 +195,8 @@ pub struct Handlers {
     pub hooks: Hooks,
     /// Which routes it has.
     pub routes: Arc<RouteTable>,
-    invokes: Vec<Box<Bound>>,
+    invokes: Vec<Box<Invoke>>,
 }
-
-type Bound = dyn Fn(&Call<'_>, &Scope<'_>) -> Result<Running, Reply> + Send + Sync;
 
 impl Handlers {
     /// Starts the handler of a call.
@@ -220,10 +222,12 @@ mod tests {
         async fn buy() -> Result<(), Error> {
             Ok(())
         }
-        let shop = Routes::default().route("buy", buy).on_close(|_, _| async {});
-        let app: App = App::new(()).nest("shop", shop);
+        let shop = |shop: App| shop.route("buy", buy).on_close(|_, _| async {});
+        let app: App = App::new(()).nest("shop", shop).route("hall.buy", buy);
         let handlers = app.build("gate", Dictionary::default()).unwrap();
-        assert!(handlers.routes.id("shop.buy").is_some());
+        for name in ["shop.buy", "hall.buy"] {
+            assert!(handlers.routes.id(name).is_some());
+        }
         assert_eq!(handlers.hooks.close.len(), 1);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Buf;
 use pitaya_proto::handshake::HandshakeRequest;
 use pitaya_proto::kick;
-use pitaya_proto::message::{Body, Message, Route};
+use pitaya_proto::message::{Body, EncodeError, Message, Route};
 use pitaya_proto::packet::{self, Packet, PacketKind};
 use pitaya_proto::zlib::Scratch;
 
@@ -116,18 +116,20 @@ impl ServerConn {
         }
     }
 
-    /// Queues an answer; `false` if it is one that the wire cannot carry.
+    /// Queues an answer, if the client works.
+    ///
+    /// # Errors
+    ///
+    /// An answer that the wire cannot carry; nothing is queued then.
     pub fn reply(
         &mut self, now: Instant, request: NonZeroU64, reply: &Reply, scratch: &mut Scratch,
-    ) -> bool {
-        if !self.is_open() {
-            return true;
+    ) -> Result<(), EncodeError> {
+        if self.is_open() {
+            let (id, error) = (request.get(), reply.is_error);
+            self.send(now, &reply.body, scratch, |body| Message::Response { id, error, body })?;
+            self.config.counters.add(Counter::RepliesSent);
         }
-        let (id, error) = (request.get(), reply.is_error);
-        let sent =
-            self.send(now, &reply.body, scratch, |body| Message::Response { id, error, body });
-        self.config.counters.add_many(Counter::RepliesSent, sent.into());
-        sent
+        Ok(())
     }
 
     /// Queues a push. More of them than the outbox takes means that the client does not keep up: it
@@ -135,8 +137,10 @@ impl ServerConn {
     pub fn push(&mut self, now: Instant, route: &str, body: &[u8], scratch: &mut Scratch) {
         if self.takes_push(now, body.len()) {
             let route = self.code(route).map_or(Route::Name(route.as_bytes()), Route::Code);
-            let sent = self.send(now, body, scratch, |body| Message::Push { route, body });
-            self.config.counters.add_many(Counter::PushesTaken, sent.into());
+            match self.send(now, body, scratch, |body| Message::Push { route, body }) {
+                Ok(()) => self.config.counters.add(Counter::PushesTaken),
+                Err(error) => tracing::error!(%error, "a push was not sent"),
+            }
         }
     }
 
@@ -160,7 +164,10 @@ impl ServerConn {
             self.config.counters.add(Counter::KicksSent);
             let mut body = Vec::new();
             text.into_iter().for_each(|text| kick::encode(text, &mut body));
-            self.write(now, |out| packet::encode(PacketKind::Kick, &body, out));
+            // A reason that no packet can hold is left out.
+            if self.line.write(now, |out| packet::encode(PacketKind::Kick, &body, out)).is_err() {
+                self.line.write_empty(now, PacketKind::Kick);
+            }
         }
         self.close(now, reason);
     }
@@ -321,16 +328,9 @@ impl ServerConn {
     fn send<'m>(
         &mut self, now: Instant, body: &'m [u8], scratch: &'m mut Scratch,
         message: impl FnOnce(Body<'m>) -> Message<'m>,
-    ) -> bool {
+    ) -> Result<(), EncodeError> {
         let message = message(self.line.body(body, scratch));
-        self.write(now, |out| message.encode_packet(out))
-    }
-
-    fn write<E: std::fmt::Debug>(
-        &mut self, now: Instant, packet: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
-    ) -> bool {
-        let written = self.line.write(now, packet);
-        written.inspect_err(|error| tracing::error!(?error, "a packet was not written")).is_ok()
+        self.line.write(now, |out| message.encode_packet(out))
     }
 }
 

@@ -198,7 +198,7 @@ fn a_reply_that_no_packet_can_hold_is_answered_with_an_error() {
     rig.feed(&request(1, "t.ask", "a"));
     rig.reply("a", &"x".repeat(packet::BODY_BYTES_MAX));
     let sent = rig.sent();
-    assert!(sent.len() == 1 && sent[0].starts_with("error 1 PIT-500: "), "{}", sent.len());
+    assert!(sent.len() == 1 && sent[0].starts_with("error 1 PIT-413: "), "{}", sent.len());
 }
 
 #[test]

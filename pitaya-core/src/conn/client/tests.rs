@@ -379,7 +379,7 @@ fn our_own_server_understands_it() {
     };
     assert_eq!(call.route, Route::Code(1));
     let (id, scratch) = (NonZeroU64::new(1).unwrap(), &mut Scratch::new());
-    server.reply(Instant::ZERO, id, &Reply::ok(Bytes::from_static(b"one")), scratch);
+    server.reply(Instant::ZERO, id, &Reply::ok(Bytes::from_static(b"one")), scratch).unwrap();
     server.kick(Instant::ZERO, Some("bye"), CloseReason::Closed);
     assert_eq!(peer.hear(&drain(server.outbox())), ["ada: one", "closed: kicked: bye"]);
 }
