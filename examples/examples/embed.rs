@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("arena  {}  tcp", listener.local_addr()?);
 
     let entries = vec![RouteEntry::request("arena.move"), RouteEntry::notify("arena.wave")];
-    let routes = RouteTable::new("arena", entries, Dictionary::default(), Json::encode_error)?;
+    let routes = RouteTable::new("arena", entries, Json::encode_error)?;
     let config = ConnConfig::new(Json::NAME, Dictionary::default(), Limits::default())?;
     let (mut node, mut world) = (Node::new(config, routes), World::default());
     let (mut clients, start) = (BTreeMap::new(), time::Instant::now());

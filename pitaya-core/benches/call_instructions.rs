@@ -69,7 +69,7 @@ struct Seat {
 impl Seat {
     fn new(route: &str) -> Self {
         let app = App::new(()).route("hall.echo", echo).route("hall.move", walk);
-        let handlers = app.build("gate", Dictionary::default()).expect("the routes are fine");
+        let handlers = app.build("gate").expect("the routes are fine");
         let config = ConnConfig::new("json", Dictionary::default(), Limits::default())
             .expect("the dictionary is empty");
         let routes = Arc::clone(&handlers.routes);

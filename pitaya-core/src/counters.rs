@@ -39,6 +39,8 @@ counters! {
     CallsSlow = "calls_slow";
     /// Calls that a handler began.
     CallsStarted = "calls_started";
+    /// Times a session was not read because it called too often.
+    CallsThrottled = "calls_throttled";
     /// Connections that were accepted.
     ConnectionsAccepted = "connections_accepted";
     /// Connections that ended, for whatever reason.

@@ -66,6 +66,9 @@ limits! {
     /// How long a handler may run before it is dropped, counted from its start; a route may set its
     /// own.
     call_hard_limit: Duration = Duration::from_secs(20), "seconds", CallsAbandoned;
+    /// Requests and notifies of one session in a second; beyond it the session is not read until
+    /// the second is over. Off unless set.
+    call_rate_max: usize = usize::MAX, "calls in a second", CallsThrottled;
     /// Calls of one session that wait, run or are late, all together; at this number the session is
     /// not read.
     calls_max: usize = 64, "calls", Pauses;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pitaya_proto::error::{self, Error};
 use pitaya_proto::handshake::HandshakeRequest;
-use pitaya_proto::message::Body;
+use pitaya_proto::message::{Body, Route};
 use pitaya_proto::zlib::{InflateError, Scratch};
 
 use crate::conn::{ClientCall, ConnEvent};
@@ -138,7 +138,11 @@ impl Player {
         let body = inflate(body, scratch, self.config.limits.inflated_bytes_max)
             .map_err(CloseReason::BadInflate)?;
         let kind = request.map_or(RouteKind::Notify, |_| RouteKind::Request);
-        let refused = match self.routes.find(route, kind) {
+        let name = match route {
+            Route::Name(name) => name,
+            Route::Code(code) => self.config.dictionary.route(code).unwrap_or_default().as_bytes(),
+        };
+        let refused = match self.routes.find(name, kind) {
             Ok(Destination::Here(route)) => return Ok(self.arrive(now, request, route, body)),
             // Without a cluster there are no other servers; Pitaya leaves the client without an
             // answer.

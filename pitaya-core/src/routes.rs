@@ -4,9 +4,7 @@ use std::panic::Location;
 use std::sync::Arc;
 
 use foldhash::fast::FixedState;
-use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::error::{self, Error};
-use pitaya_proto::message::Route;
 use pitaya_proto::route::RouteName;
 
 use crate::{Options, Reply, RouteId};
@@ -64,7 +62,7 @@ impl RouteEntry {
     }
 }
 
-/// All routes of a server, found by name or by code. It does not change once the server runs.
+/// All routes of a server, found by name. It does not change once the server runs.
 #[derive(Debug)]
 pub struct RouteTable {
     server_kind: String,
@@ -72,7 +70,6 @@ pub struct RouteTable {
     /// By `service.method` and by `kind.service.method`. The names are ours alone, so a fixed
     /// hasher is safe.
     by_name: Names,
-    dictionary: Dictionary,
     encode_error: fn(&Error) -> Vec<u8>,
 }
 
@@ -104,8 +101,7 @@ impl RouteTable {
     ///
     /// A name that is not `service.method`, that is reserved, or that is there twice.
     pub fn new(
-        server_kind: &str, entries: Vec<RouteEntry>, dictionary: Dictionary,
-        encode_error: fn(&Error) -> Vec<u8>,
+        server_kind: &str, entries: Vec<RouteEntry>, encode_error: fn(&Error) -> Vec<u8>,
     ) -> Result<Self, RouteError> {
         let mut by_name = Names::default();
         for (at, entry) in entries.iter().enumerate() {
@@ -117,7 +113,7 @@ impl RouteTable {
             by_name.insert(entry.name.as_bytes().into(), RouteId(at));
             by_name.insert(full_name.into_bytes().into(), RouteId(at));
         }
-        Ok(Self { server_kind: server_kind.to_owned(), entries, by_name, dictionary, encode_error })
+        Ok(Self { server_kind: server_kind.to_owned(), entries, by_name, encode_error })
     }
 
     /// Where a client's call goes.
@@ -125,11 +121,7 @@ impl RouteTable {
     /// # Errors
     ///
     /// What the client is to be told: the route means nothing, is not here, or is not for it.
-    pub fn find(&self, route: Route<'_>, kind: RouteKind) -> Result<Destination, Error> {
-        let name = match route {
-            Route::Name(name) => name,
-            Route::Code(code) => self.dictionary.route(code).unwrap_or_default().as_bytes(),
-        };
+    pub fn find(&self, name: &[u8], kind: RouteKind) -> Result<Destination, Error> {
         match self.by_name.get(name) {
             Some(&id) => self.check_call(id, kind),
             None => self.miss(name),
@@ -208,9 +200,7 @@ mod tests {
     use super::*;
 
     fn table(entries: Vec<RouteEntry>) -> Result<RouteTable, RouteError> {
-        RouteTable::new("gate", entries, Dictionary::default(), |error| {
-            error.to_string().into_bytes()
-        })
+        RouteTable::new("gate", entries, |error| error.to_string().into_bytes())
     }
 
     fn find(route: &str, kind: RouteKind) -> Result<Destination, String> {
@@ -219,7 +209,7 @@ mod tests {
             RouteEntry::notify("hall.wave"),
             RouteEntry { visibility: Visibility::Internal, ..RouteEntry::request("hall.secret") },
         ];
-        let found = table(entries).unwrap().find(Route::Name(route.as_bytes()), kind);
+        let found = table(entries).unwrap().find(route.as_bytes(), kind);
         found.map_err(|error| error.to_string())
     }
 

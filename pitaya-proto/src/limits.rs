@@ -3,23 +3,17 @@
 /// Body of one packet once the connection works.
 pub const PACKET_BODY_BYTES_MAX: usize = 64 * 1024;
 
-/// Body of one packet before the handshake is done.
-pub const PACKET_BODY_BYTES_MAX_EARLY: usize = 4 * 1024;
-
 /// Output of one inflated body.
 pub const INFLATED_BYTES_MAX: usize = PACKET_BODY_BYTES_MAX;
 
-/// JSON of one handshake request.
-pub const HANDSHAKE_BYTES_MAX: usize = PACKET_BODY_BYTES_MAX_EARLY;
+/// JSON of one handshake request, and body of any packet before the handshake is done.
+pub const HANDSHAKE_BYTES_MAX: usize = 4 * 1024;
 
 /// Nesting of objects and arrays in a handshake request.
 pub const HANDSHAKE_DEPTH_MAX: usize = 64;
 
 /// Keys in all objects of a handshake request together.
 pub const HANDSHAKE_KEYS_MAX: usize = 64;
-
-/// JSON of one handshake response, inflated: room for tens of thousands of dictionary routes.
-pub const HANDSHAKE_RESPONSE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Body of a kick that is still searched for a reason.
 pub const KICK_BYTES_MAX: usize = 4 * 1024;

@@ -150,7 +150,7 @@ fn a_sleep_wakes_the_task_that_polled_it_last() {
 #[test]
 fn one_turn_reads_no_more_than_is_fair() {
     sim::run(1, |sim| async move {
-        let handlers = app().build("gate", Dictionary::default()).unwrap();
+        let handlers = app().build("gate").unwrap();
         let config = ConnConfig::new("json", Dictionary::default(), Limits::default()).unwrap();
         let config = Arc::new(config);
         let player = Player::new(Arc::clone(&config), Arc::clone(&handlers.routes), sim.now());
@@ -172,7 +172,7 @@ fn one_turn_reads_no_more_than_is_fair() {
 
 #[test]
 fn what_comes_after_the_end_is_thrown_away() {
-    let handlers = app().build("gate", Dictionary::default()).unwrap();
+    let handlers = app().build("gate").unwrap();
     let config = ConnConfig::new("json", Dictionary::default(), Limits::default()).unwrap();
     let routes = Arc::clone(&handlers.routes);
     let (mut scratch, now) = (Scratch::new(), Instant::ZERO);

@@ -8,7 +8,6 @@ use pitaya_core::{
     CallKey, CallQueue, Ended, Expired, Instant, Limits, Options, RouteEntry, RouteId, RouteTable,
     Start, Ticket,
 };
-use pitaya_proto::dictionary::Dictionary;
 
 use crate::script::Script;
 
@@ -353,6 +352,6 @@ fn seconds(byte: u8) -> Duration {
 
 fn route() -> RouteId {
     let entries = vec![RouteEntry::request("t.ask")];
-    let table = RouteTable::new("gate", entries, Dictionary::default(), |_| Vec::new());
+    let table = RouteTable::new("gate", entries, |_| Vec::new());
     table.expect("a good name").id("t.ask").expect("just declared")
 }

@@ -207,7 +207,7 @@ pub(crate) fn routes() -> RouteTable {
         request("t.torn", Options { cancel_on_close: true, ..Options::default() }),
         RouteEntry::notify("t.tell"),
     ];
-    RouteTable::new("gate", entries, dictionary(), Json::encode_error).expect("no contradictions")
+    RouteTable::new("gate", entries, Json::encode_error).expect("no contradictions")
 }
 
 /// What a reply in a script has beside the body of its call.

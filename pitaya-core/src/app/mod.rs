@@ -9,8 +9,6 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use pitaya_proto::dictionary::Dictionary;
-
 pub use extract::{Ctx, FromCall, FromRef, Payload, Scope, State};
 pub use handler::{Handler, IntoOutcome, IntoReply, Running};
 pub use hooks::{Hooks, OnBind, OnClose};
@@ -163,8 +161,8 @@ impl<S: Send + Sync + 'static, C: Codec> App<S, C> {
     /// # Errors
     ///
     /// Routes that contradict each other; see [`RouteTable::new`].
-    pub fn build(self, server_kind: &str, dictionary: Dictionary) -> Result<Handlers, RouteError> {
-        let routes = RouteTable::new(server_kind, self.entries, dictionary, C::encode_error)?;
+    pub fn build(self, server_kind: &str) -> Result<Handlers, RouteError> {
+        let routes = RouteTable::new(server_kind, self.entries, C::encode_error)?;
         Ok(Handlers { hooks: self.hooks, invokes: self.invokes, routes: Arc::new(routes) })
     }
 
@@ -224,7 +222,7 @@ mod tests {
         }
         let shop = |shop: App| shop.route("buy", buy).on_close(|_, _| async {});
         let app: App = App::new(()).nest("shop", shop).route("hall.buy", buy);
-        let handlers = app.build("gate", Dictionary::default()).unwrap();
+        let handlers = app.build("gate").unwrap();
         for name in ["shop.buy", "hall.buy"] {
             assert!(handlers.routes.id(name).is_some());
         }

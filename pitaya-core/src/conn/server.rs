@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Buf;
 use pitaya_proto::handshake::HandshakeRequest;
@@ -14,7 +15,7 @@ use crate::conn::heartbeat::Heartbeat;
 use crate::conn::line::Line;
 use crate::conn::phase::{Phase, Side, Step, step};
 use crate::conn::{CloseReason, ConnConfig};
-use crate::{Broadcast, Counter, Instant, Next, Outbox, Reply};
+use crate::{Broadcast, Counter, Instant, Next, Outbox, Reply, earlier};
 
 /// One connection of a client: it turns bytes into messages and replies into bytes.
 ///
@@ -32,6 +33,8 @@ pub struct ServerConn {
     /// kept.
     detached_until: Option<Instant>,
     reads_codes: bool,
+    /// When a second began, and how many calls came in it.
+    rate: (Instant, usize),
 }
 
 /// What a client did.
@@ -67,6 +70,7 @@ impl ServerConn {
             held: false,
             detached_until: None,
             reads_codes: false,
+            rate: (now, 0),
             config,
         }
     }
@@ -74,6 +78,7 @@ impl ServerConn {
     /// Takes at most one event off the front of `input`; see
     /// [`Machine::next`](crate::Machine::next).
     pub fn next<'i>(&mut self, now: Instant, input: &mut &'i [u8]) -> Next<ConnEvent<'i>> {
+        self.renew_rate(now);
         loop {
             if self.line.closed.is_some() {
                 let Some(reason) = self.line.poll_closed() else {
@@ -86,7 +91,7 @@ impl ServerConn {
                     None => ConnEvent::Closed(reason),
                 });
             }
-            if self.held || self.is_outbox_full() {
+            if self.held || self.is_outbox_full() || self.is_over_rate() {
                 let goes_on = std::mem::replace(&mut self.line.paused, true);
                 self.config.counters.add_many(Counter::Pauses, (!goes_on).into());
                 self.line.packet_by = None;
@@ -213,6 +218,7 @@ impl ServerConn {
 
     /// See [`Machine::handle_timeout`](crate::Machine::handle_timeout).
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.renew_rate(now);
         if self.detached_until.is_some_and(|until| until <= now) {
             (self.detached_until, self.line.told) = (None, false);
             return self.line.outbox.clear();
@@ -227,7 +233,9 @@ impl ServerConn {
 
     /// See [`Machine::poll_timeout`](crate::Machine::poll_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.detached_until.or_else(|| self.line.poll_timeout(&self.config.limits))
+        let throttled_until = self.is_over_rate().then(|| self.rate.0 + RATE_WINDOW);
+        let line = || earlier(throttled_until, self.line.poll_timeout(&self.config.limits));
+        self.detached_until.or_else(line)
     }
 
     /// See [`Machine::outbox`](crate::Machine::outbox).
@@ -249,6 +257,17 @@ impl ServerConn {
     /// Whether the client works, or may come back: what is sent to it is not lost.
     pub(crate) fn is_open(&self) -> bool {
         self.line.phase == Phase::Working || self.detached_until.is_some()
+    }
+
+    fn renew_rate(&mut self, now: Instant) {
+        if now.since(self.rate.0) >= RATE_WINDOW {
+            self.rate = (now, 0);
+        }
+    }
+
+    /// Whether the client called as often in this second as it may.
+    fn is_over_rate(&self) -> bool {
+        self.rate.1 >= self.config.limits.call_rate_max && self.line.closed.is_none()
     }
 
     /// Whether the client works and keeps up; if it only works, it is closed.
@@ -277,7 +296,11 @@ impl ServerConn {
         &mut self, now: Instant, packet: Packet<'i>,
     ) -> Result<Option<ConnEvent<'i>>, CloseReason> {
         match step(Side::Server, self.line.phase, packet.kind) {
-            Step::Receive => self.message(packet.body).map(Some),
+            Step::Receive => {
+                self.rate.1 += 1;
+                self.config.counters.add_many(Counter::CallsThrottled, self.is_over_rate().into());
+                self.message(packet.body).map(Some)
+            }
             Step::Hear => Ok(None),
             Step::Shake => self.shake(now, packet.body).map(|()| None),
             Step::Open => Ok(self.open(now)),
@@ -345,3 +368,6 @@ fn forget_handshake(outbox: &mut Outbox) {
         outbox.advance(bytes);
     }
 }
+
+/// What `call_rate_max` counts in.
+const RATE_WINDOW: Duration = Duration::from_secs(1);

@@ -5,6 +5,22 @@ use pitaya_core::{CloseReason, Command, Counter, Fault, Limits};
 use crate::rig::{GO, Rig, millis, notify, request, seconds, shake};
 
 #[test]
+fn who_calls_too_often_is_not_read_until_the_second_is_over_and_loses_nothing() {
+    let mut rig = Rig::working(Limits::default().call_rate_max(2));
+    let calls: Vec<_> = (1..=5).map(|id| request(id, "t.free", &id.to_string())).collect();
+    assert_eq!(rig.feed(&calls.concat()), ["call t.free 1", "call t.free 2"]);
+    assert!(rig.paused);
+    assert_eq!(rig.pass(millis(999)), [""; 0]);
+    assert_eq!(rig.pass(millis(1)), ["call t.free 3", "call t.free 4"]);
+    assert_eq!(rig.pass(seconds(1)), ["call t.free 5"]);
+    assert!(!rig.paused);
+    assert_eq!(rig.count(Counter::CallsThrottled), 2);
+    rig.pass(seconds(1));
+    assert_eq!(rig.feed(&request(6, "t.free", "6")), ["call t.free 6"]);
+    assert!(!rig.paused, "it is the first of its second");
+}
+
+#[test]
 fn a_client_that_takes_nothing_for_five_seconds_is_closed() {
     let mut rig = Rig::working(Limits::default());
     rig.push("a");

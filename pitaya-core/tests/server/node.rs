@@ -22,7 +22,7 @@ struct Hall {
 impl Hall {
     fn new(limits: Limits) -> Self {
         let entries = vec![RouteEntry::request("t.ask"), RouteEntry::notify("t.tell")];
-        let routes = RouteTable::new("gate", entries, Dictionary::default(), Json::encode_error);
+        let routes = RouteTable::new("gate", entries, Json::encode_error);
         let config = ConnConfig::new(Json::NAME, Dictionary::default(), limits);
         let mut config = config.expect("it is small");
         config.compression = false;

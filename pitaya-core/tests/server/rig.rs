@@ -40,7 +40,7 @@ impl Rig {
 
     pub(crate) fn with_config(config: ConnConfig) -> Self {
         let (now, config) = (Instant::from_micros(7), Arc::new(config));
-        let routes = RouteTable::new("gate", routes(), dictionary(), Json::encode_error);
+        let routes = RouteTable::new("gate", routes(), Json::encode_error);
         let routes = Arc::new(routes.expect("they do not contradict each other"));
         Self {
             now,

@@ -48,7 +48,7 @@ pub struct Server<R> {
 /// Starts an acceptor whose socket the application made.
 type Custom<R> = dyn FnOnce(&Arc<Shared<R>>, Door) -> Option<SocketAddr> + Send;
 type OnReady = dyn FnOnce(&[SocketAddr]) + Send;
-type Build = dyn FnOnce(&str, Dictionary) -> Result<Handlers, RouteError> + Send;
+type Build = dyn FnOnce(&str) -> Result<Handlers, RouteError> + Send;
 
 impl<R: Runtime> Server<R> {
     /// A server of the kind `kind`, which is the first part of the full names of its routes.
@@ -59,7 +59,7 @@ impl<R: Runtime> Server<R> {
     {
         Self {
             kind: kind.into(),
-            build: Box::new(|kind, dictionary| app.build(kind, dictionary)),
+            build: Box::new(|kind| app.build(kind)),
             codec: C::NAME,
             acceptors: Vec::new(),
             custom: Vec::new(),
@@ -177,10 +177,10 @@ impl<R: Runtime> Server<R> {
         let mut addresses: Vec<_> =
             listeners.iter().filter_map(|(_, listener)| listener.local_addr().ok()).collect();
         let dictionary = |why: &dyn std::fmt::Display| StartError::Dictionary(why.to_string());
-        let routes = Dictionary::new(self.dictionary).map_err(|why| dictionary(&why))?;
-        let handlers = (self.build)(&self.kind, routes.clone())?;
+        let codes = Dictionary::new(self.dictionary).map_err(|why| dictionary(&why))?;
+        let handlers = (self.build)(&self.kind)?;
         let mut config =
-            ConnConfig::new(self.codec, routes, self.limits).map_err(|why| dictionary(&why))?;
+            ConnConfig::new(self.codec, codes, self.limits).map_err(|why| dictionary(&why))?;
         (config.compression, config.validators) = (self.compression, self.validators);
         let shared = Shared::new(runtime, Arc::new(config), handlers);
         addresses.extend(custom.into_iter().filter_map(|(door, start)| start(&shared, door)));

@@ -50,7 +50,7 @@ mod tests {
             r#"{"sys":{"clientVersion":"d","type":"e","version":"f"},"user":{}}"#,
             r#"{"user":{"a":[2,{"b":null}],"c":1.5}}"#,
         ] {
-            let limits = HandshakeLimits::NONE;
+            let limits = HandshakeLimits { bytes_max: 99, depth_max: 9, keys_max: 9 };
             let handshake = HandshakeRequest::parse(json.as_bytes(), &limits).unwrap();
             assert_eq!(Told::new(handshake.clone()).handshake(), handshake, "{json}");
         }

@@ -105,10 +105,6 @@ impl HandshakeRequest {
 }
 
 impl HandshakeLimits {
-    /// For a handshake that was within limits before.
-    pub const NONE: Self =
-        Self { bytes_max: usize::MAX, depth_max: usize::MAX, keys_max: usize::MAX };
-
     /// Counts outside of strings what the parser would have to remember, before it runs.
     fn check(&self, json: &[u8]) -> Result<(), HandshakeError> {
         if json.len() > self.bytes_max {

@@ -46,8 +46,8 @@ impl Sim {
         poll_fn(|cx| timer.poll_at(cx, until)).await;
     }
 
-    /// Holds the executor, as code does that computes for long: time passes, bytes arrive and timers
-    /// go off, but no task runs.
+    /// Holds the executor, as code does that computes for long: time passes, bytes arrive and
+    /// timers go off, but no task runs.
     pub fn hold(&self, duration: Duration) {
         let mut state = self.state();
         let until = state.now + duration;

@@ -56,7 +56,7 @@ struct Running {
 impl InLoop {
     pub(crate) fn new() -> Self {
         let routes = hall::routes();
-        let routes = RouteTable::new("gate", routes, Dictionary::default(), Json::encode_error);
+        let routes = RouteTable::new("gate", routes, Json::encode_error);
         let game = Game::default();
         let handshakes = game.journal.clone();
         let mut config =

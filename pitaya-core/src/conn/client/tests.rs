@@ -24,7 +24,7 @@ fn the_handshake_goes_out_first_and_says_who_we_are() {
     let mut peer = Peer::dial(config);
     let sent = peer.sent();
     let [(PacketKind::Handshake, body)] = &sent[..] else { panic!("{sent:?}") };
-    let said = HandshakeRequest::parse(body, &HandshakeLimits::NONE).unwrap();
+    let said = HandshakeRequest::parse(body, &LIMITS).unwrap();
     assert_eq!((&*said.platform, &*said.client_version), ("moon", "9"));
     assert_eq!(said.lib_version, format!("{}-pitaya-rust", env!("CARGO_PKG_VERSION")));
     assert!(said.inflates() && said.reads_route_codes());
@@ -411,3 +411,5 @@ proptest! {
         prop_assert_eq!(whole.sent(), pieces.sent());
     }
 }
+
+const LIMITS: HandshakeLimits = HandshakeLimits { bytes_max: 4096, depth_max: 9, keys_max: 99 };
