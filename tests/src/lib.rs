@@ -1,9 +1,11 @@
 //! The simulator, a third runtime, and the tests that use it and the real ones.
 
 pub mod certificate;
+pub mod doors;
 pub mod raw;
 pub mod raw_server;
 pub mod sim;
+pub mod web;
 
 /// What the documents show compiles.
 #[cfg(doctest)]

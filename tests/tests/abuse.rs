@@ -8,12 +8,12 @@
 
 use std::time::Duration;
 
-#[path = "abuse/doors.rs"]
-mod doors;
 #[path = "abuse/files.rs"]
 mod files;
 #[path = "abuse/flood.rs"]
 mod flood;
+#[path = "abuse/hall.rs"]
+mod hall;
 #[path = "abuse/readers.rs"]
 mod readers;
 #[path = "abuse/siege.rs"]
@@ -22,8 +22,6 @@ mod siege;
 mod size;
 #[path = "abuse/slow.rs"]
 mod slow;
-#[path = "abuse/web.rs"]
-mod web;
 
 /// For a deadline that is switched off.
 const NEVER: Duration = Duration::from_secs(1_000_000);

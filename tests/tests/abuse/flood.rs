@@ -7,10 +7,10 @@ use std::time::Duration;
 use futures_io::AsyncRead;
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
 use pitaya_core::Counter;
+use pitaya_tests::doors::Door;
 use pitaya_tests::raw::{RawClient, handshake};
 
 use crate::NEVER;
-use crate::doors::Door;
 use crate::siege::{Attacker, Siege};
 
 /// 20,000 of them, which is what a debug build simulates in seconds: that nothing is left behind

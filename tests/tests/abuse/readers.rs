@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use pitaya_core::Counter;
 use pitaya_proto::packet::PacketKind;
+use pitaya_tests::doors::Door;
 use pitaya_tests::raw::{RawClient, packet};
 use pitaya_tests::sim::Wire;
 
 use crate::NEVER;
-use crate::doors::Door;
 use crate::siege::{Attacker, Siege};
 
 /// Ten pushes in a second, to 700 sessions: what counts is that these do not read at all.

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use pitaya_core::{Counters, Limits};
 use pitaya_driver::{Runtime as _, ServerHandle};
+use pitaya_tests::doors::{AnyClient, Door, Doors};
 use pitaya_tests::raw::Received;
 use pitaya_tests::sim::{Sim, World};
 
-use crate::doors::{AnyClient, Door, Doors, Hall, start};
+use crate::hall::{Hall, start};
 
 /// Who attacks, and for how long.
 #[derive(Clone)]

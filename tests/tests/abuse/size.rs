@@ -9,14 +9,14 @@ use pitaya_core::Counter;
 use pitaya_proto::message::{Body, Message, Route};
 use pitaya_proto::packet::{BODY_BYTES_MAX, PacketKind};
 use pitaya_proto::zlib::Scratch;
+use pitaya_tests::doors::{Door, Doors, Stream};
 use pitaya_tests::raw::{ack, handshake, message};
 use pitaya_tests::sim::Sim;
+use pitaya_tests::web::{BINARY, CONTINUATION, PING, UPGRADE, frame, head};
 
 use crate::NEVER;
-use crate::doors::{Door, Doors, Stream};
 use crate::flood::wait_for_the_end;
 use crate::siege::{Attacker, Siege};
-use crate::web::{BINARY, CONTINUATION, PING, UPGRADE, frame, head};
 
 /// They claim what the wire can carry at most, and send 64 KiB of it.
 #[test]

@@ -5,11 +5,11 @@ use std::time::Duration;
 use futures_lite::future::or;
 use pitaya_core::{Counter, Limits};
 use pitaya_proto::packet::PacketKind;
+use pitaya_tests::doors::{AnyClient, Door};
 use pitaya_tests::raw::{RawClient, handshake, packet, request};
 use pitaya_tests::sim::Sim;
 
 use crate::NEVER;
-use crate::doors::{AnyClient, Door};
 use crate::siege::{Attacker, Siege};
 
 /// A byte in a second: half of them never end their handshake, the others are let in and never end

@@ -8,7 +8,8 @@ use futures_io::{AsyncRead, AsyncWrite};
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// A stream over a WebSocket: what is written at once is one message.
-pub(crate) struct WebStream<S> {
+#[derive(Debug)]
+pub struct WebStream<S> {
     io: S,
     /// Frames that came.
     frames: Vec<u8>,
@@ -20,7 +21,11 @@ pub(crate) struct WebStream<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebStream<S> {
     /// Asks for a WebSocket.
-    pub(crate) async fn open(mut io: S) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// The stream fails, or it is refused.
+    pub async fn open(mut io: S) -> io::Result<Self> {
         io.write_all(UPGRADE.as_bytes()).await?;
         io.flush().await?;
         let mut frames = Vec::new();
@@ -108,14 +113,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebStream<S> {
 }
 
 /// A frame of a client; its mask changes nothing.
-pub(crate) fn frame(code: u8, is_last: bool, payload: &[u8]) -> Vec<u8> {
+pub fn frame(code: u8, is_last: bool, payload: &[u8]) -> Vec<u8> {
     let mut frame = head(code, is_last, payload.len() as u64);
     frame.extend_from_slice(payload);
     frame
 }
 
 /// What comes before the payload of a frame that is said to be so long.
-pub(crate) fn head(code: u8, is_last: bool, length: u64) -> Vec<u8> {
+pub fn head(code: u8, is_last: bool, length: u64) -> Vec<u8> {
     let mut head = vec![u8::from(is_last) << 7 | code];
     match (u8::try_from(length), u16::try_from(length)) {
         (Ok(length @ ..126), _) => head.push(MASKED | length),
@@ -132,12 +137,14 @@ pub(crate) fn head(code: u8, is_last: bool, length: u64) -> Vec<u8> {
     head
 }
 
-/// What kind of frame it is.
-pub(crate) const CONTINUATION: u8 = 0;
-pub(crate) const BINARY: u8 = 2;
-pub(crate) const PING: u8 = 9;
+/// A frame that goes on with a message.
+pub const CONTINUATION: u8 = 0;
+/// A frame that begins a message of bytes.
+pub const BINARY: u8 = 2;
+/// A frame that asks whether somebody is there.
+pub const PING: u8 = 9;
 const MASKED: u8 = 0x80;
 /// The request for a WebSocket.
-pub(crate) const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
+pub const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";

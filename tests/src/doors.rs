@@ -1,0 +1,172 @@
+//! Every way into a server of the simulator, and how a client comes through each of them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_lite::AsyncWriteExt as _;
+use futures_rustls::TlsConnector;
+use pitaya_driver::{Acceptor, Server, ServerHandle, StartError, Tls};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::certificate::Certificate;
+use crate::raw::RawClient;
+use crate::sim::{Sim, Wire};
+use crate::web::WebStream;
+
+/// One way in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Door {
+    /// TCP as it is.
+    Tcp,
+    /// TLS.
+    Tls,
+    /// WebSocket.
+    Ws,
+    /// WebSocket over TLS.
+    Wss,
+    /// TCP through a proxy.
+    ProxiedTcp,
+    /// WebSocket through a proxy.
+    ProxiedWs,
+    /// TCP through a proxy that nobody here is.
+    Strange,
+}
+
+/// Where the doors are, and what a client has to know.
+#[derive(Clone, Debug)]
+pub struct Doors {
+    addresses: Arc<[SocketAddr]>,
+    tls: Arc<ClientConfig>,
+    /// The world that they are in.
+    pub sim: Sim,
+}
+
+/// What a client speaks through, whichever door it took.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
+/// A client that came through some door.
+pub type AnyClient = RawClient<Box<dyn Stream>>;
+
+impl Door {
+    /// Those that anybody may come through.
+    pub const OPEN: [Self; 4] = [Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
+}
+
+impl Doors {
+    /// Starts a server with every door there is.
+    ///
+    /// # Errors
+    ///
+    /// What keeps the server from starting.
+    ///
+    /// # Panics
+    ///
+    /// A certificate cannot be made.
+    pub async fn start(
+        sim: &Sim, server: Server<Sim>,
+    ) -> Result<(ServerHandle<Sim>, Self), StartError> {
+        let certificate = Certificate::localhost();
+        let tls = Tls::from_pem(&certificate.chain, &certificate.key).expect("made just above");
+        let server = server
+            .tcp(ANY)
+            .tls(ANY, tls.clone())
+            .ws(ANY)
+            .wss(ANY, tls)
+            .accept(Acceptor::tcp(ANY).trusted_proxies(["10.0.0.0/8"]))
+            .accept(Acceptor::ws(ANY).trusted_proxies(["10.0.0.0/8"]))
+            .accept(Acceptor::tcp(ANY).trusted_proxies(["192.0.2.0/24"]));
+        let server = server.start_on(sim.clone()).await?;
+        let addresses = server.addresses().into();
+        let doors = Self { addresses, tls: trusting(&certificate), sim: sim.clone() };
+        Ok((server, doors))
+    }
+
+    /// Connects, and says and hears nothing yet of what is behind the door.
+    ///
+    /// # Errors
+    ///
+    /// Nobody listens.
+    pub async fn knock(&self, door: Door) -> io::Result<Box<dyn Stream>> {
+        self.knock_over(door, Wire::default()).await
+    }
+
+    /// As [`knock`](Self::knock), over a wire of one's own.
+    ///
+    /// # Errors
+    ///
+    /// Nobody listens.
+    pub async fn knock_over(&self, door: Door, wire: Wire) -> io::Result<Box<dyn Stream>> {
+        Ok(Box::new(self.sim.dial(self.addresses[door as usize], wire).await?))
+    }
+
+    /// Connects, and speaks what the door wants to hear before the protocol begins.
+    ///
+    /// # Errors
+    ///
+    /// Nobody listens, or it is refused.
+    pub async fn enter(&self, door: Door) -> io::Result<Box<dyn Stream>> {
+        self.enter_over(door, Wire::default()).await
+    }
+
+    /// As [`enter`](Self::enter), over a wire of one's own.
+    ///
+    /// # Errors
+    ///
+    /// As [`enter`](Self::enter).
+    pub async fn enter_over(&self, door: Door, wire: Wire) -> io::Result<Box<dyn Stream>> {
+        let mut io = self.knock_over(door, wire).await?;
+        match door {
+            Door::Tcp | Door::Strange => Ok(io),
+            Door::Tls => self.speak_tls(io).await,
+            Door::Ws => Ok(Box::new(WebStream::open(io).await?)),
+            Door::Wss => Ok(Box::new(WebStream::open(self.speak_tls(io).await?).await?)),
+            Door::ProxiedTcp | Door::ProxiedWs => {
+                io.write_all(b"PROXY TCP4 203.0.113.7 10.0.0.1 56324 443\r\n").await?;
+                let is_web = door == Door::ProxiedWs;
+                Ok(if is_web { Box::new(WebStream::open(io).await?) } else { io })
+            }
+        }
+    }
+
+    /// A client whose session is open.
+    ///
+    /// # Errors
+    ///
+    /// As [`enter`](Self::enter), or it is not let in.
+    pub async fn open(&self, door: Door) -> io::Result<AnyClient> {
+        let mut client = RawClient::new(self.enter(door).await?);
+        client.open("somebody").await?;
+        Ok(client)
+    }
+
+    /// Shakes hands of TLS over a connection.
+    ///
+    /// # Errors
+    ///
+    /// The stream fails, or what comes is no TLS.
+    pub async fn speak_tls(&self, io: Box<dyn Stream>) -> io::Result<Box<dyn Stream>> {
+        let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+        Ok(Box::new(TlsConnector::from(Arc::clone(&self.tls)).connect(name, io).await?))
+    }
+}
+
+fn trusting(certificate: &Certificate) -> Arc<ClientConfig> {
+    let mut roots = RootCertStore::empty();
+    let chain = CertificateDer::from_pem_slice(certificate.chain.as_bytes());
+    roots.add(chain.expect("a certificate was made")).expect("it is its own authority");
+    let config =
+        ClientConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .expect("ring knows them")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+    Arc::new(config)
+}
+
+const ANY: &str = "127.0.0.1:0";
