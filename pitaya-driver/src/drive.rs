@@ -144,7 +144,7 @@ where
     /// Gives the machine what is held; whether it wants more.
     fn offer_held(&mut self, turn: &mut Turn<'_, '_>) -> bool {
         let mut input = &self.held[..];
-        let wants_bytes = self.engine.pump(turn, &mut input);
+        let taken = self.engine.pump(turn, &mut input);
         let consumed = self.held.len() - input.len();
         if input.is_empty() {
             // An idle connection owns no buffer.
@@ -152,10 +152,17 @@ where
         } else {
             self.held.drain(..consumed);
         }
-        if !wants_bytes {
-            self.socket.transport.handle_pause();
+        match taken {
+            Taken::All => {
+                self.socket.transport.handle_resume(turn.now);
+                self.socket.transport.wants_bytes()
+            }
+            Taken::Cut => false,
+            Taken::Paused => {
+                self.socket.transport.handle_pause();
+                false
+            }
         }
-        wants_bytes && self.socket.transport.wants_bytes()
     }
 
     /// Reads once, and gives the machine what came. Whether anything did.
@@ -247,20 +254,20 @@ struct Engine<M: Machine, S> {
 }
 
 impl<M: Machine, S: Serve<M>> Engine<M, S> {
-    /// Gives the machine `input` as far as it takes it; whether it wants more.
-    fn pump(&mut self, turn: &mut Turn<'_, '_>, input: &mut &[u8]) -> bool {
+    /// Gives the machine `input` as far as it takes it.
+    fn pump(&mut self, turn: &mut Turn<'_, '_>, input: &mut &[u8]) -> Taken {
         while turn.events_left > 0 {
             match self.machine.next(turn.now, input, turn.scratch) {
                 Next::Event(event) => {
                     self.serve.handle_event(turn.now, turn.cx, event, &mut self.commands);
                 }
-                Next::NeedBytes => return true,
-                Next::Paused => return false,
+                Next::NeedBytes => return Taken::All,
+                Next::Paused => return Taken::Paused,
             }
             turn.events_left -= 1;
             self.apply(turn);
         }
-        false
+        Taken::Cut
     }
 
     fn apply(&mut self, turn: &mut Turn<'_, '_>) {
@@ -268,6 +275,16 @@ impl<M: Machine, S: Serve<M>> Engine<M, S> {
             self.machine.handle_command(turn.now, command, turn.scratch);
         }
     }
+}
+
+/// How far a machine took what it was offered.
+enum Taken {
+    /// It wants more.
+    All,
+    /// Others have their turn first.
+    Cut,
+    /// It wants no more for now.
+    Paused,
 }
 
 /// The socket and what stands before it.

@@ -21,8 +21,7 @@ pub(super) struct Layers {
     /// What `out` holds of the outbox, which forgets it once all of it is written.
     taken: usize,
     due: Option<Due>,
-    upgrade_timeout: Duration,
-    /// Nothing for a client: a large message may take long, and who is silent is told otherwise.
+    upgrade_timeout: Option<Duration>,
     message_timeout: Option<Duration>,
     counters: Arc<Counters>,
     closed: bool,
@@ -36,20 +35,48 @@ struct Due {
     counter: Counter,
 }
 
+impl Due {
+    /// Nothing if the peer has all the time there is.
+    fn after(now: Instant, timeout: Option<Duration>, counter: Counter) -> Option<Self> {
+        timeout.map(|timeout| Self { by: now + timeout, counter })
+    }
+}
+
 #[derive(Debug)]
 enum WebLayer {
     Open(Box<WebSocket>),
     Opening(Box<Upgrade>),
 }
 
+/// How long the peer may take for each layer.
+#[derive(Debug, Default)]
+pub(super) struct Timeouts {
+    tls: Option<Duration>,
+    upgrade: Option<Duration>,
+    message: Option<Duration>,
+}
+
+impl Timeouts {
+    /// For a server: a client has `connect_timeout` for all of them together, a large message may
+    /// take long, and who is silent is told otherwise.
+    pub(super) const NONE: Self = Self { tls: None, upgrade: None, message: None };
+
+    /// For a client.
+    pub(super) fn of_clients(limits: &Limits) -> Self {
+        Self {
+            tls: Some(limits.tls_timeout),
+            upgrade: Some(limits.upgrade_timeout),
+            message: Some(limits.packet_timeout),
+        }
+    }
+}
+
 impl Layers {
     pub(super) fn new(
-        tls: Option<Connection>, upgrade: Option<Upgrade>, now: Instant, limits: &Limits,
+        tls: Option<Connection>, upgrade: Option<Upgrade>, now: Instant, timeouts: &Timeouts,
         counters: &Arc<Counters>,
     ) -> Self {
         let mut out = BytesMut::new();
-        let message_timeout = upgrade.as_ref().filter(|upgrade| upgrade.is_of_server());
-        let message_timeout = message_timeout.map(|_| limits.packet_timeout);
         let web = upgrade.map(|mut upgrade| {
             if tls.is_none() {
                 upgrade.begin(&mut out);
@@ -57,17 +84,17 @@ impl Layers {
             WebLayer::Opening(Box::new(upgrade))
         });
         let due = match tls {
-            Some(_) => Due { by: now + limits.tls_timeout, counter: Counter::TlsRefused },
-            None => Due { by: now + limits.upgrade_timeout, counter: Counter::UpgradesRefused },
+            Some(_) => Due::after(now, timeouts.tls, Counter::TlsRefused),
+            None => Due::after(now, timeouts.upgrade, Counter::UpgradesRefused),
         };
         let mut layers = Self {
             tls,
             web,
             out,
             taken: 0,
-            due: Some(due),
-            upgrade_timeout: limits.upgrade_timeout,
-            message_timeout,
+            due,
+            upgrade_timeout: timeouts.upgrade,
+            message_timeout: timeouts.message,
             counters: Arc::clone(counters),
             closed: false,
             ended: false,
@@ -124,6 +151,15 @@ impl Layers {
         }
     }
 
+    pub(super) fn handle_resume(&mut self, now: Instant) {
+        let Some(WebLayer::Open(web)) = &self.web else { return };
+        if !web.has_begun() {
+            self.due = None;
+        } else if self.due.is_none() {
+            self.due = Due::after(now, self.message_timeout, Counter::PacketsUnfinished);
+        }
+    }
+
     pub(super) fn wants_bytes(&self) -> bool {
         // What the machine says does not count: a peer may be as slow to take it, and wait for us.
         self.out.len() <= ANSWERS_BYTES_MAX + self.taken
@@ -142,7 +178,7 @@ impl Layers {
     }
 
     /// Whether bytes of the machine can be carried.
-    fn is_open(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         let shaken = self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking());
         shaken && !matches!(self.web, Some(WebLayer::Opening(_)))
     }
@@ -196,8 +232,7 @@ impl Layers {
         if shaken {
             self.due = None;
             if let Some(WebLayer::Opening(upgrade)) = &mut self.web {
-                let by = now + self.upgrade_timeout;
-                self.due = Some(Due { by, counter: Counter::UpgradesRefused });
+                self.due = Due::after(now, self.upgrade_timeout, Counter::UpgradesRefused);
                 let mut head = BytesMut::new();
                 upgrade.begin(&mut head);
                 self.encrypt(&head);
@@ -246,14 +281,7 @@ impl Layers {
             }
         }
         self.ended |= web.is_ended();
-        if !web.has_begun() {
-            self.due = None;
-        } else if self.due.is_none()
-            && let Some(timeout) = self.message_timeout
-        {
-            let by = now + timeout;
-            self.due = Some(Due { by, counter: Counter::PacketsUnfinished });
-        }
+        self.handle_resume(now);
         Ok(())
     }
 

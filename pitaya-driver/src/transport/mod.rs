@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::{Buf, BytesMut};
 use pitaya_core::{Counters, Instant, Limits, Outbox};
 
-use layers::Layers;
+use layers::{Layers, Timeouts};
 use tls::{Tls, TlsClient};
 use upgrade::Upgrade;
 pub use upgrade::{Page, Web};
@@ -44,12 +44,13 @@ impl Transport {
         }
         let tls = tls.map(Tls::accept).transpose()?;
         let web = web.map(|web| Upgrade::accept(Arc::clone(web), limits));
-        Ok(Self(Some(Box::new(Layers::new(tls, web, now, limits, counters)))))
+        let timeouts = Timeouts::of_clients(limits);
+        Ok(Self(Some(Box::new(Layers::new(tls, web, now, &timeouts, counters)))))
     }
 
     /// The layers of a connection that a client makes at `now`: with TLS to the host of that name,
     /// with a WebSocket at that authority (the host, and the port if it is not the usual one) and
-    /// path.
+    /// path. They have no deadline of their own: whoever connects has one for all of it.
     ///
     /// # Errors
     ///
@@ -64,7 +65,7 @@ impl Transport {
         let tls = tls.map(|(tls, host)| tls.connect(host)).transpose()?;
         let ask = |(authority, path)| Upgrade::connect(authority, path, limits);
         let web = web.map(ask).transpose()?;
-        Ok(Self(Some(Box::new(Layers::new(tls, web, now, limits, counters)))))
+        Ok(Self(Some(Box::new(Layers::new(tls, web, now, &Timeouts::NONE, counters)))))
     }
 
     /// The machine's bytes of what the socket gave; what came before a failure is still said.
@@ -103,6 +104,16 @@ impl Transport {
     /// Nothing is read for now, so an unfinished message is not held against the peer.
     pub fn handle_pause(&mut self) {
         self.0.iter_mut().for_each(|layers| layers.handle_pause());
+    }
+
+    /// Something is read again: an unfinished message has its time from `now` on.
+    pub fn handle_resume(&mut self, now: Instant) {
+        self.0.iter_mut().for_each(|layers| layers.handle_resume(now));
+    }
+
+    /// Whether bytes of the machine can be carried.
+    pub fn is_open(&self) -> bool {
+        self.0.as_ref().is_none_or(|layers| layers.is_open())
     }
 
     /// Whether the peer has said that nothing follows, in the words of a layer.

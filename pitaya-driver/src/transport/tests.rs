@@ -85,6 +85,16 @@ fn what_nobody_says_is_due_at_its_time_and_counted() {
 }
 
 #[test]
+fn whoever_connects_has_one_deadline_for_all_layers_and_they_have_none() {
+    for layers in [Joined::tls, Joined::ws, Joined::wss] {
+        let mut joined = layers();
+        assert_eq!(joined.client.transport.poll_timeout(), None);
+        joined.settle(100);
+        assert_eq!(joined.client.transport.poll_timeout(), None);
+    }
+}
+
+#[test]
 fn a_message_that_began_is_due_unless_we_do_not_read() {
     let mut joined = Joined::ws();
     joined.settle(100);
@@ -95,6 +105,8 @@ fn a_message_that_began_is_due_unless_we_do_not_read() {
     assert_eq!(joined.server.transport.poll_timeout(), due);
     joined.server.transport.handle_pause();
     assert_eq!(joined.server.transport.poll_timeout(), None);
+    joined.server.transport.handle_resume(Instant::ZERO);
+    assert_eq!(joined.server.transport.poll_timeout(), due);
     joined.server.hear(&wire[9..12]).unwrap();
     assert_eq!(joined.server.transport.poll_timeout(), due);
     joined.server.hear(&wire[12..]).unwrap();
@@ -159,6 +171,30 @@ fn a_message_has_its_own_time_also_if_it_follows_at_once() {
     joined.server.hear_at(later + began / 2, &wire[50_000..59_000]).unwrap();
     assert_eq!(joined.server.transport.poll_timeout(), Some(later + began));
     assert_eq!(joined.server.heard, long);
+}
+
+#[test]
+fn a_message_that_began_behind_another_is_noticed_however_the_wire_is_cut() {
+    let (whole, ping) = (&[0x82, 0x84, 0, 0, 0, 0, 1, 0, 0, 0][..], &[0x89, 0x80, 0, 0, 0, 0][..]);
+    let first = &[0x02, 0x81, 0, 0, 0, 0, 4][..];
+    let last = &[0x80, 0x83, 0, 0, 0, 0, 0, 0, 0][..];
+    for (frames, has_begun) in [
+        ([whole, whole, ping], false),
+        ([whole, first, ping], true),
+        ([whole, ping, &ping[..4]], true),
+        ([whole, whole, &whole[..1]], true),
+        ([first, ping, last], false),
+    ] {
+        for step in [1, 3, 100] {
+            let mut joined = Joined::ws();
+            joined.settle(100);
+            for part in frames.concat().chunks(step) {
+                joined.server.hear(part).unwrap();
+            }
+            let due = joined.server.transport.poll_timeout();
+            assert_eq!(due.is_some(), has_begun, "{frames:?} by {step}");
+        }
+    }
 }
 
 #[test]

@@ -89,11 +89,6 @@ impl Upgrade {
         }
     }
 
-    /// Whether it is a client that asks, and we who answer.
-    pub(super) fn is_of_server(&self) -> bool {
-        matches!(self.side, Side::Server(_))
-    }
-
     /// What is said before anything is heard.
     pub(super) fn begin(&mut self, out: &mut BytesMut) {
         if let Side::Client { request, .. } = &mut self.side {

@@ -11,10 +11,7 @@ use tungstenite::{Error, Message};
 #[derive(Debug)]
 pub struct WebSocket {
     context: WebSocketContext,
-    /// Bytes that came of a message that is not whole.
-    begun_bytes: usize,
-    /// The head of a ping of the peer.
-    control_head_bytes: usize,
+    frames: Frames,
     ended: bool,
 }
 
@@ -22,23 +19,23 @@ impl WebSocket {
     /// The server's end. A message of the client has at most `message_bytes_max` bytes, over all
     /// its fragments.
     pub fn server(message_bytes_max: usize) -> Self {
-        Self::new(Role::Server, MASKED_HEAD_BYTES, message_bytes_max)
+        Self::new(Role::Server, message_bytes_max)
     }
 
     /// The client's end. A message of the server has at most `message_bytes_max` bytes, over all
     /// its fragments.
     pub fn client(message_bytes_max: usize) -> Self {
-        Self::new(Role::Client, HEAD_BYTES, message_bytes_max)
+        Self::new(Role::Client, message_bytes_max)
     }
 
-    fn new(role: Role, control_head_bytes: usize, message_bytes_max: usize) -> Self {
+    fn new(role: Role, message_bytes_max: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(BUFFER_BYTES)
             .write_buffer_size(BUFFER_BYTES)
             .max_frame_size(Some(message_bytes_max))
             .max_message_size(Some(message_bytes_max));
         let context = WebSocketContext::new(role, Some(config));
-        Self { context, begun_bytes: 0, control_head_bytes, ended: false }
+        Self { context, frames: Frames::default(), ended: false }
     }
 
     /// The next message that is whole, taken off the front of `wire`. What has to be answered at
@@ -53,18 +50,15 @@ impl WebSocket {
             *wire = &[];
             return Ok(None);
         }
-        let before = wire.len();
+        let before = *wire;
         let read = self.context.read(&mut Memory { wire, out });
-        self.begun_bytes += before - wire.len();
+        self.frames.pass(&before[..before.len() - wire.len()]);
         match read {
             Ok(Message::Close(frame)) => {
                 self.end(wire, out);
                 Ok(Some(Message::Close(frame)))
             }
-            Ok(message) => {
-                self.note_whole(&message);
-                Ok(Some(message))
-            }
+            Ok(message) => Ok(Some(message)),
             Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.flush(out);
                 Ok(None)
@@ -112,7 +106,7 @@ impl WebSocket {
 
     /// Whether a message began that is not whole.
     pub(super) fn has_begun(&self) -> bool {
-        self.begun_bytes > 0
+        self.frames.have_begun()
     }
 
     /// Whether the peer has said that nothing follows.
@@ -120,18 +114,61 @@ impl WebSocket {
         self.ended
     }
 
-    /// A ping may come in the middle of a message, and does not bring it on.
-    fn note_whole(&mut self, message: &Message) {
-        self.begun_bytes = if message.is_ping() || message.is_pong() {
-            self.begun_bytes.saturating_sub(self.control_head_bytes + message.len())
-        } else {
-            0
-        };
-    }
-
     fn end(&mut self, wire: &mut &[u8], out: &mut BytesMut) {
         self.flush(out);
         (*wire, self.ended) = (&[], true);
+    }
+}
+
+/// Where a stream is among its frames: what was read into tungstenite cannot be asked for.
+#[derive(Debug, Default)]
+struct Frames {
+    /// The head of a frame, as far as it came.
+    head: [u8; HEAD_BYTES_MAX],
+    head_bytes: usize,
+    /// What is missing of the payload of a frame.
+    payload_bytes: u64,
+    /// Another frame goes on with the message.
+    goes_on: bool,
+}
+
+impl Frames {
+    fn pass(&mut self, mut bytes: &[u8]) {
+        while let Some((first, rest)) = bytes.split_first() {
+            if self.payload_bytes == 0 {
+                self.pass_head(*first);
+                bytes = rest;
+            } else {
+                let passed = (bytes.len() as u64).min(self.payload_bytes);
+                self.payload_bytes -= passed;
+                bytes = &bytes[passed as usize..];
+            }
+        }
+    }
+
+    fn pass_head(&mut self, byte: u8) {
+        self.head[self.head_bytes] = byte;
+        self.head_bytes += 1;
+        let [kind, length, long @ ..] = self.head;
+        let (extended, length) = match length & !MASKED {
+            126 => (2, u64::from_be_bytes([0, 0, 0, 0, 0, 0, long[0], long[1]])),
+            127 => (8, u64::from_be_bytes(*long.first_chunk().expect("there are twelve"))),
+            short => (0, u64::from(short)),
+        };
+        let mask = if self.head[1] & MASKED == 0 { 0 } else { 4 };
+        if self.head_bytes < 2 + extended + mask {
+            return;
+        }
+        *self = Self { payload_bytes: length, goes_on: self.goes_on, ..Self::default() };
+        // A ping may come in the middle of a message, and does not bring it on.
+        if kind & CONTROL == 0 {
+            self.goes_on = kind & LAST == 0;
+        }
+    }
+
+    /// Whether a message or a frame began that is not whole.
+    fn have_begun(&self) -> bool {
+        self.head_bytes > 0 || self.payload_bytes > 0 || self.goes_on
     }
 }
 
@@ -173,6 +210,9 @@ impl Write for Memory<'_, '_> {
 
 /// What tungstenite reads and writes at a time. Its own default of 128 KiB is per connection.
 const BUFFER_BYTES: usize = 4 << 10;
-/// What comes before the payload of a short frame, from a server and from a client.
-const HEAD_BYTES: usize = 2;
-const MASKED_HEAD_BYTES: usize = HEAD_BYTES + 4;
+/// The longest head of a frame: its kind, its length in nine bytes, and a mask.
+const HEAD_BYTES_MAX: usize = 14;
+/// Bits of the first two bytes of a head.
+const LAST: u8 = 0x80;
+const CONTROL: u8 = 0x08;
+const MASKED: u8 = 0x80;
