@@ -115,11 +115,14 @@ where
                 break;
             }
         }
+        let is_cut = turn.is_over();
         // An idle connection owns no room for what it writes, is told or runs.
         self.engine.machine.rest();
         buffers.outbox.take_back(self.engine.machine.outbox());
         self.engine.commands = Vec::new();
-        self.rest(now, cx)
+        let rested = self.rest(now, cx);
+        // The machine may still have to tell why it ended.
+        if is_cut { Poll::Pending } else { rested }
     }
 
     /// Whether a deadline had come.
