@@ -77,7 +77,8 @@ limits! {
     /// Bodies of at least this size are compressed towards clients that can inflate.
     compression_bytes_min: usize = 256, "bytes", RepliesSent;
     /// How long a client takes at most from dialling until the server has accepted its handshake,
-    /// and again for what it does then, before anything else, in `on_connected`.
+    /// TLS and WebSocket included, and again for what it does then, before anything else, in
+    /// `on_connected`.
     connect_timeout: Duration = Duration::from_secs(5), "seconds", HandshakesExpired;
     /// Connections of one server, of all its acceptors together.
     connections_max: usize = 16_384, "connections", ConnectionsRefused;
@@ -91,7 +92,8 @@ limits! {
     handshake_depth_max: usize = wire::HANDSHAKE_DEPTH_MAX, "levels", HandshakesRefused;
     /// Body of any packet before the handshake is done.
     handshake_bytes_max: usize = wire::HANDSHAKE_BYTES_MAX, "bytes", ConnectionsFaulty;
-    /// How long a client may take to send the handshake, and again to acknowledge the answer.
+    /// How long a client may take to send the handshake once the layers are open, and again to
+    /// acknowledge the answer.
     handshake_timeout: Duration = Duration::from_secs(5), "seconds", HandshakesExpired;
     /// Between two heartbeats, in whole seconds, at least one; a client silent for two and a half
     /// of them and one second is closed.

@@ -25,6 +25,9 @@ pub trait Serve<M: Machine> {
     /// Bytes came from the peer.
     fn handle_bytes(&mut self, now: Instant);
 
+    /// The layers are open, so that the peer can speak to `machine`, which has heard nothing yet.
+    fn handle_open(&mut self, _now: Instant, _machine: &mut M) {}
+
     /// Takes an event, and says at once what it decides.
     fn handle_event(
         &mut self, now: Instant, cx: &mut Context<'_>, event: M::Event<'_>,
@@ -170,10 +173,15 @@ where
 
     /// Reads once, and gives the machine what came. Whether anything did.
     fn read(&mut self, turn: &mut Turn<'_, '_>, buffer: &mut [u8], room: &mut Room) -> bool {
+        let was_open = self.socket.transport.is_open();
         let (mut input, end) = match self.socket.read(turn, buffer, room) {
             Poll::Pending => return false,
             Poll::Ready(read) => read,
         };
+        // A machine that has ended meanwhile has not begun.
+        if !was_open && self.socket.transport.is_open() && !self.engine.machine.is_finished() {
+            self.engine.serve.handle_open(turn.now, &mut self.engine.machine);
+        }
         if end.is_none() {
             self.engine.serve.handle_bytes(turn.now);
         }

@@ -144,7 +144,8 @@ fn drive<R: Runtime, I: AsyncRead + AsyncWrite + Unpin>(
         Transport::accept(door.tls.as_ref(), door.web.as_ref(), now, limits, &config.counters);
     let transport =
         transport.inspect_err(|error| tracing::error!(%error, "cannot speak TLS")).ok()?;
-    // The layers have deadlines of their own, and then the client still needs time to begin.
+    // The layers have deadlines of their own. Once they are open the client has its time to begin,
+    // and until then no less than it would have if they took all of theirs.
     let tls = door.tls.as_ref().map(|_| limits.tls_timeout).unwrap_or_default();
     let begins = now + tls + door.web.as_ref().map(|_| limits.upgrade_timeout).unwrap_or_default();
     let mailbox = Arc::clone(&place.mailbox);

@@ -150,6 +150,12 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
         self.place.handle_bytes(now);
     }
 
+    fn handle_open(&mut self, now: Instant, player: &mut Player) {
+        let shared = &self.place.shared;
+        let routes = Arc::clone(&shared.handlers.routes);
+        *player = Player::new(Arc::clone(&shared.config), routes, now);
+    }
+
     fn handle_event(
         &mut self, now: Instant, cx: &mut Context<'_>, event: Event<'_>,
         commands: &mut Vec<Command>,
