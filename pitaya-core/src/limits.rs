@@ -106,7 +106,7 @@ limits! {
     /// Body of a message after inflating.
     inflated_bytes_max: usize = wire::INFLATED_BYTES_MAX, "bytes", BodiesTooLarge;
     /// How long a closed connection may take to notice, so that the last packet is not lost with
-    /// it.
+    /// it; thirty times that in all for one that goes on to take what is written.
     linger_timeout: Duration = Duration::from_secs(1), "seconds", ConnectionsClosed;
     /// Bytes waiting to be written to one client; a single larger packet is taken when nothing
     /// waits.

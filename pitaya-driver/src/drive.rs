@@ -74,7 +74,7 @@ where
     ) -> Self {
         Self {
             runtime,
-            socket: Socket { io: Some(io), transport, ended: false, lingers_until: None },
+            socket: Socket { io: Some(io), transport, peer: Peer::Speaks, lingers: None },
             held: Vec::new(),
             engine: Engine { machine, serve, commands: Vec::new() },
             mailbox,
@@ -132,10 +132,10 @@ where
     fn handle_timeout(&mut self, now: Instant, scratch: &mut Scratch) -> bool {
         let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         let (machine, socket) = (&mut self.engine.machine, &mut self.socket);
-        let layers = is_over(socket.transport.poll_timeout()) && !socket.ended;
+        let layers = is_over(socket.layers_timeout());
         if layers {
             socket.transport.handle_timeout();
-            socket.ended = true;
+            socket.peer = Peer::Gone;
             machine.handle_end(now, CloseReason::Io(io::ErrorKind::TimedOut));
         }
         let acts = is_over(machine.poll_timeout());
@@ -161,7 +161,7 @@ where
         match taken {
             Taken::All => {
                 self.socket.transport.handle_resume(turn.now);
-                self.socket.transport.wants_bytes()
+                self.socket.wants_bytes()
             }
             Taken::Cut => false,
             Taken::Paused => {
@@ -304,10 +304,27 @@ struct Socket<I> {
     /// Nothing once the stream is closed, though handlers may still run.
     io: Option<I>,
     transport: Transport,
-    /// The peer has said its last.
-    ended: bool,
-    /// Closed for writing; the peer has until then to notice.
-    lingers_until: Option<Instant>,
+    peer: Peer,
+    /// Closed for writing, or about to be.
+    lingers: Option<Linger>,
+}
+
+/// What may come of a peer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Peer {
+    /// It has said its last.
+    Gone,
+    /// It has said its last in the layers, or what they do not know: nobody takes what comes.
+    Ignored,
+    Speaks,
+}
+
+/// How long a peer may take to notice that a stream closes.
+#[derive(Clone, Copy, Debug)]
+struct Linger {
+    until: Instant,
+    /// As long as it goes on to take what is written.
+    at_most: Instant,
 }
 
 /// How a stream ended.
@@ -321,27 +338,47 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
     fn read<'b>(
         &mut self, turn: &mut Turn<'_, '_>, buffer: &'b mut [u8], room: &'b mut Room,
     ) -> Poll<(&'b [u8], Option<End>)> {
-        let Some(io) = self.io.as_mut().filter(|_| !self.ended) else { return Poll::Pending };
-        let buffer = &mut buffer[..turn.bytes_left];
-        let (input, end) = match Pin::new(io).poll_read(turn.cx, buffer) {
-            Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(0)) => (&[][..], Some(End::Eof)),
-            Poll::Ready(Ok(count)) => {
-                turn.bytes_left -= count;
-                let (input, decoded) = self.transport.decode(turn.now, &buffer[..count], room);
-                let end = match decoded {
-                    Ok(()) => self.transport.is_ended().then_some(End::Eof),
-                    Err(error) => {
-                        tracing::debug!(%error, "a connection broke the rules of its transport");
-                        Some(End::Failure(error))
-                    }
-                };
-                (input, end)
-            }
-            Poll::Ready(Err(error)) => (&[][..], Some(End::Failure(error))),
+        let Some(io) = self.io.as_mut().filter(|_| self.peer != Peer::Gone) else {
+            return Poll::Pending;
         };
-        self.ended = end.is_some();
-        Poll::Ready((input, end))
+        let buffer = &mut buffer[..turn.bytes_left];
+        let end = match ready!(Pin::new(io).poll_read(turn.cx, buffer)) {
+            Ok(0) => End::Eof,
+            Ok(count) => {
+                turn.bytes_left -= count;
+                return Poll::Ready(self.decode(turn.now, &buffer[..count], room));
+            }
+            Err(error) => End::Failure(error),
+        };
+        self.peer = Peer::Gone;
+        Poll::Ready((&[], Some(end)))
+    }
+
+    /// What `wire` means to the machine, and the end if this was it.
+    fn decode<'b>(
+        &mut self, now: Instant, wire: &'b [u8], room: &'b mut Room,
+    ) -> (&'b [u8], Option<End>) {
+        if self.peer == Peer::Ignored {
+            return (&[], None);
+        }
+        let (input, decoded) = self.transport.decode(now, wire, room);
+        let end = match decoded {
+            Ok(()) => self.transport.is_ended().then_some(End::Eof),
+            Err(error) => {
+                tracing::debug!(%error, "a connection broke the rules of its transport");
+                Some(End::Failure(error))
+            }
+        };
+        if end.is_some() {
+            self.peer = Peer::Ignored;
+        }
+        (input, end)
+    }
+
+    /// Whether to read. What nobody takes is read all the same: a socket that is closed with bytes
+    /// of the peer unread loses what was written last.
+    fn wants_bytes(&self) -> bool {
+        self.peer == Peer::Ignored || self.transport.wants_bytes()
     }
 
     /// Writes as much as the socket takes. Whether anything was written.
@@ -357,7 +394,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
                 Poll::Pending => break,
                 Poll::Ready(Ok(count)) => written += count,
                 Poll::Ready(Err(failure)) => {
-                    self.ended = true;
+                    self.peer = Peer::Gone;
                     machine.handle_end(turn.now, CloseReason::Io(failure));
                     return true;
                 }
@@ -368,8 +405,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let layers = self.transport.poll_timeout().filter(|_| !self.ended);
-        if self.lingers_until.is_some() || self.io.is_none() { self.lingers_until } else { layers }
+        let lingers = self.lingers.map(|linger| linger.until);
+        if lingers.is_some() || self.io.is_none() { lingers } else { self.layers_timeout() }
+    }
+
+    /// Until when the peer must have done what a layer waits for.
+    fn layers_timeout(&self) -> Option<Instant> {
+        self.transport.poll_timeout().filter(|_| self.peer == Peer::Speaks)
     }
 
     /// Lets the layers say their last, closes for writing, lets the peer notice, then closes for
@@ -379,24 +421,30 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
     /// turns go on to read until the peer ends too.
     fn poll_close(&mut self, now: Instant, cx: &mut Context<'_>, linger_timeout: Duration) -> bool {
         let Some(io) = &mut self.io else { return true };
-        let mut until = *self.lingers_until.get_or_insert(now + linger_timeout);
+        let mut linger = *self.lingers.get_or_insert(Linger {
+            until: now + linger_timeout,
+            at_most: now + linger_timeout * LINGERS_MAX,
+        });
         while let Some(last) = self.transport.close().filter(|last| !last.is_empty()) {
             match write_some(io, cx, last) {
-                Poll::Pending if until > now => return false,
-                // A long page takes as long as its reader goes on to take it.
-                Poll::Ready(Ok(_)) => until = *self.lingers_until.insert(now + linger_timeout),
+                Poll::Pending if linger.until > now => return false,
+                // A long page takes as long as its reader goes on to take it, within reason.
+                Poll::Ready(Ok(_)) => {
+                    linger.until = linger.at_most.min(now + linger_timeout);
+                    self.lingers = Some(linger);
+                }
                 Poll::Pending | Poll::Ready(Err(_)) => {
-                    self.ended = true;
+                    self.peer = Peer::Gone;
                     break;
                 }
             }
         }
-        if Pin::new(&mut *io).poll_close(cx).is_pending() && until > now {
+        if Pin::new(&mut *io).poll_close(cx).is_pending() && linger.until > now {
             return false;
         }
-        let ended = self.ended || until <= now;
+        let ended = self.peer == Peer::Gone || linger.until <= now;
         if ended {
-            (self.io, self.lingers_until) = (None, None);
+            (self.io, self.lingers) = (None, None);
         }
         ended
     }
@@ -439,5 +487,7 @@ thread_local! {
     static BUFFERS: Cell<Option<Box<Buffers>>> = const { Cell::new(None) };
 }
 
+/// How many times `linger_timeout` a peer has at most to take what is written last.
+const LINGERS_MAX: u32 = 30;
 /// Bytes read for one connection before others get a turn, in however many packets.
 const TURN_BYTES_MAX: usize = 64 << 10;
