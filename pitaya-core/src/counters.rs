@@ -101,6 +101,8 @@ counters! {
     ShutdownsCut = "shutdowns_cut";
     /// Connections of sources that have too many already.
     SourcesRefused = "sources_refused";
+    /// Handshakes of TLS that waited for others.
+    TlsDelayed = "tls_delayed";
     /// Handshakes of TLS that failed.
     TlsRefused = "tls_refused";
     /// Turns that ended because they had done enough for once.

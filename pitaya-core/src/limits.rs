@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use pitaya_proto::limits as wire;
-use pitaya_proto::packet::BODY_BYTES_MAX;
 
 use crate::Counter;
 
@@ -37,9 +36,8 @@ macro_rules! limits {
             $(
                 $(#[doc = $doc])+
                 #[must_use]
-                pub fn $name(mut self, $name: $kind) -> Self {
-                    self.$name = $name;
-                    self
+                pub fn $name(self, $name: $kind) -> Self {
+                    Self { $name, ..self }
                 }
             )+
 
@@ -123,7 +121,7 @@ limits! {
     proxy_timeout: Duration = Duration::from_secs(1), "seconds", ProxiesRefused;
     /// Body of a packet that a client takes from its server, also after inflating: by default all
     /// that the wire carries, since a server is chosen by its client and a dictionary may be long.
-    received_bytes_max: usize = BODY_BYTES_MAX, "bytes", ConnectionsFaulty;
+    received_bytes_max: usize = pitaya_proto::packet::BODY_BYTES_MAX, "bytes", ConnectionsFaulty;
     /// How often in a row a client tries to connect again before it gives up; zero: not at all. A
     /// connection that lasts for `reconnect_delay_max` ends the row.
     reconnect_attempts_max: usize = 100, "attempts", ReconnectsGivenUp;
@@ -148,6 +146,9 @@ limits! {
     subscription_pushes_max: usize = 256, "pushes", PushesDropped;
     /// Bytes of a user id.
     uid_bytes_max: usize = 128, "bytes", UidsRefused;
+    /// Handshakes of TLS in progress on one server; who comes then waits, within `tls_timeout`. One
+    /// that takes longer than a second does not count any more.
+    tls_handshakes_max: usize = 64, "handshakes", TlsDelayed;
     /// How long a client may take for the handshake of TLS.
     tls_timeout: Duration = Duration::from_secs(5), "seconds", TlsRefused;
     /// Events handled for one connection before others get a turn.

@@ -10,7 +10,7 @@ use futures_rustls::TlsConnector;
 use pitaya_driver::{Acceptor, Server, ServerHandle, StartError, Tls};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use crate::certificate::Certificate;
 use crate::raw::RawClient;
@@ -132,6 +132,19 @@ impl Doors {
                 Ok(if is_web { Box::new(WebStream::open(io).await?) } else { io })
             }
         }
+    }
+
+    /// The first that a client of TLS says.
+    ///
+    /// # Panics
+    ///
+    /// rustls refuses its own configuration.
+    pub fn hello(&self) -> Vec<u8> {
+        let name = ServerName::try_from("localhost").expect("it is a name");
+        let client = ClientConnection::new(Arc::clone(&self.tls), name);
+        let mut hello = Vec::new();
+        client.expect("it was used before").write_tls(&mut hello).expect("memory takes everything");
+        hello
     }
 
     /// A client whose session is open.

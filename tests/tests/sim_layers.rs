@@ -155,6 +155,31 @@ fn a_page_that_is_read_bit_by_bit_is_given_up_after_half_a_minute() {
 }
 
 #[test]
+fn who_says_nothing_behind_a_proxy_makes_room_and_holds_up_no_shutdown() {
+    on_every_seed(async |sim| {
+        let limits = Limits::default().proxy_timeout(Duration::from_secs(60)).handshaking_max(1);
+        let (server, doors) = start(&sim, limits).await;
+        let mut silent = doors.knock(Door::ProxiedTcp).await.unwrap();
+        sim.sleep(Duration::from_millis(10)).await;
+        let came = sim.time();
+        let mut newcomer = doors.open(Door::ProxiedTcp).await.unwrap();
+        assert!(newcomer.request(1, "hall.nap", "0").await.unwrap().is_some());
+        assert_took(&sim, came, 2.0, Door::ProxiedTcp);
+        read_to_end(&mut silent).await.unwrap();
+        assert_eq!(server.counters().count(Counter::ConnectionsShed), 1);
+
+        let mut silent = doors.knock(Door::ProxiedTcp).await.unwrap();
+        sim.sleep(Duration::from_millis(10)).await;
+        let (came, counters) = (sim.time(), Arc::clone(server.counters()));
+        drop(newcomer);
+        server.shutdown().await;
+        assert!(sim.time().since(came) < Duration::from_secs(1), "{:?}", sim.time().since(came));
+        assert_eq!(counters.count(Counter::ShutdownsCut), 0);
+        read_to_end(&mut silent).await.unwrap();
+    });
+}
+
+#[test]
 fn a_write_that_fails_at_the_end_of_a_turn_is_still_the_reason_that_is_told() {
     on_every_seed(async |sim| {
         let reasons = Arc::new(Mutex::new(Vec::new()));

@@ -15,7 +15,7 @@ use pitaya_core::{Counter, Instant, Player};
 use crate::drive::Drive;
 use crate::runtime::{Listener, Runtime};
 use crate::server::acceptor::Door;
-use crate::server::proxy;
+use crate::server::entrance::{pass, transport};
 use crate::server::serve::ServePlayer;
 use crate::server::shared::{Place, Shared};
 use crate::server::start::StartError;
@@ -89,75 +89,50 @@ where
     R: Runtime,
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let Some(place) = shared.enter() else { return };
-    if door.proxies.is_none() {
-        if let Some(drive) = drive(place, door, stream, remote) {
-            shared.runtime.spawn(Alone(Some(drive)));
+    let Some(mut place) = shared.enter() else { return };
+    if door.proxies.is_none() && door.tls.is_none() {
+        if place.admit(remote.ip())
+            && let Some(transport) = transport(shared, door, shared.runtime.now())
+        {
+            drive(place, door, (stream, transport), remote);
         }
         return;
     }
     let door = Arc::clone(door);
     shared.runtime.spawn(async move {
         let mut stream = stream;
-        if let Some(remote) = read_source(&place, &door, &mut stream, remote).await
-            && let Some(drive) = drive(place, &door, stream, remote)
-        {
-            Alone(Some(drive)).await;
+        let passed = pass(&mut place, &door, &mut stream, remote).await;
+        if let Some((remote, transport)) = passed {
+            // In a task of its own: this one would hold it twice.
+            drive(place, &door, (stream, transport), remote);
         }
     });
 }
 
-/// Where a connection comes from that came through a proxy; `None` if it is of no use.
-async fn read_source<R: Runtime>(
-    place: &Place<R>, door: &Door, stream: &mut (impl AsyncRead + Unpin), proxy: SocketAddr,
-) -> Option<SocketAddr> {
-    let (shared, ip) = (&place.shared, proxy.ip().to_canonical());
-    let refuse = |why: &str| {
-        shared.config.counters.add(Counter::ProxiesRefused);
-        tracing::debug!(%proxy, why, "refused behind a proxy");
-        None
-    };
-    if !door.proxies.iter().flatten().any(|network| network.contains(&ip)) {
-        return refuse("this proxy is not trusted");
-    }
-    let (runtime, limits) = (shared.runtime.clone(), &shared.config.limits);
-    let until = Sleep::lasting(&shared.timers, runtime, limits.proxy_timeout);
-    match before(until, proxy::read_source(stream)).await {
-        None => refuse("no PROXY header in time"),
-        Some(Err(error)) => refuse(&error.to_string()),
-        Some(Ok(source)) => Some(source.unwrap_or(proxy)),
-    }
-}
-
-/// The future of a connection; `None` if it is turned away.
-fn drive<R: Runtime, I: AsyncRead + AsyncWrite + Unpin>(
-    mut place: Place<R>, door: &Door, stream: I, remote: SocketAddr,
-) -> Option<Drive<R, I, Player, ServePlayer<R>>> {
-    if !place.admit(remote.ip()) {
-        tracing::debug!(%remote, "turned away: too many connections from there");
-        return None;
-    }
+/// Starts the task of a connection.
+fn drive<R, I>(
+    place: Place<R>, door: &Door, (stream, transport): (I, Transport), remote: SocketAddr,
+) where
+    R: Runtime,
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let shared = Arc::clone(&place.shared);
     let (config, now) = (&shared.config, shared.runtime.now());
     let limits = &config.limits;
-    let transport =
-        Transport::accept(door.tls.as_ref(), door.web.as_ref(), now, limits, &config.counters);
-    let transport =
-        transport.inspect_err(|error| tracing::error!(%error, "cannot speak TLS")).ok()?;
     // The layers have deadlines of their own. Once they are open the client has its time to begin,
     // and until then no less than it would have if they took all of theirs.
     let tls = door.tls.as_ref().map(|_| limits.tls_timeout).unwrap_or_default();
     let begins = now + tls + door.web.as_ref().map(|_| limits.upgrade_timeout).unwrap_or_default();
     let mailbox = Arc::clone(&place.mailbox);
     let routes = Arc::clone(&shared.handlers.routes);
-    Some(Drive::new(
+    shared.runtime.spawn(Alone(Some(Drive::new(
         shared.runtime.clone(),
         &shared.timers,
         (stream, transport),
         (Player::new(Arc::clone(config), routes, begins), ServePlayer::new(place, remote)),
         mailbox,
         (limits, &config.counters),
-    ))
+    ))));
 }
 
 /// Drives a connection. A panic in it costs no other: some executors would end with it.

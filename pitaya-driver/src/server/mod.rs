@@ -4,6 +4,7 @@ mod accept;
 mod acceptor;
 mod closing;
 mod descriptors;
+mod entrance;
 mod host;
 pub mod proxy;
 mod serve;

@@ -19,6 +19,7 @@ use crate::server::accept::accept_all;
 use crate::server::acceptor::Door;
 use crate::server::sources::Sources;
 use crate::timers::{Sleep, Timers};
+use crate::transport::turns::Turns;
 
 /// The server itself. Calls to local routes do not lock anything of it.
 #[derive(Debug)]
@@ -27,6 +28,7 @@ pub(super) struct Shared<R> {
     pub(super) handlers: Handlers,
     pub(super) runtime: R,
     pub(super) timers: Arc<Timers>,
+    pub(super) tls_turns: Arc<Turns>,
     sessions: Mutex<SessionTable<Address>>,
     open: Mutex<BTreeMap<u64, Address>>,
     opened: AtomicU64,
@@ -55,11 +57,13 @@ impl<R: Runtime> Shared<R> {
     pub(super) fn new(runtime: R, config: Arc<ConnConfig>, handlers: Handlers) -> Arc<Self> {
         let timers = Timers::start(&runtime);
         let sessions = Mutex::new(SessionTable::new(config.limits.uid_bytes_max));
+        let tls_turns = Turns::new(config.limits.tls_handshakes_max);
         Arc::new(Self {
             config,
             handlers,
             runtime,
             timers,
+            tls_turns,
             sessions,
             open: Mutex::default(),
             opened: AtomicU64::new(0),
@@ -250,6 +254,7 @@ impl<R: Runtime> Place<R> {
         self.source = lock(&shared.sources).enter(shared.runtime.now(), ip, limits).map(Box::new);
         if self.source.is_none() {
             shared.config.counters.add(Counter::SourcesRefused);
+            tracing::debug!(%ip, "turned away: too many connections from there");
         }
         self.source.is_some()
     }

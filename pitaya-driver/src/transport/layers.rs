@@ -9,6 +9,7 @@ use pitaya_core::{Counter, Counters, Instant, Limits, Outbox};
 use rustls::Connection;
 
 use crate::transport::Room;
+use crate::transport::turns::Ticket;
 use crate::transport::upgrade::Upgrade;
 use crate::transport::websocket::WebSocket;
 
@@ -16,6 +17,8 @@ use crate::transport::websocket::WebSocket;
 #[derive(Debug)]
 pub(super) struct Layers {
     tls: Option<Connection>,
+    /// Until its handshake is over.
+    ticket: Option<Ticket>,
     web: Option<WebLayer>,
     out: BytesMut,
     /// What `out` holds of the outbox, which forgets it once all of it is written.
@@ -89,6 +92,7 @@ impl Layers {
         };
         let mut layers = Self {
             tls,
+            ticket: None,
             web,
             out,
             taken: 0,
@@ -102,6 +106,10 @@ impl Layers {
         // A client speaks first.
         layers.write_tls();
         layers
+    }
+
+    pub(super) fn hold(&mut self, ticket: Ticket) {
+        self.ticket = Some(ticket);
     }
 
     pub(super) fn decode(&mut self, now: Instant, wire: &[u8], room: &mut Room) -> io::Result<()> {
@@ -220,6 +228,9 @@ impl Layers {
         let decrypted = decrypt(tls, &mut wire, clear);
         let shaken = shaking && !tls.is_handshaking();
         self.write_tls();
+        if shaken || decrypted.is_err() {
+            self.ticket = None;
+        }
         match decrypted {
             Ok(ended) => self.ended |= ended,
             Err(error) => {

@@ -5,6 +5,7 @@ mod layers;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
+pub(crate) mod turns;
 mod upgrade;
 mod websocket;
 
@@ -16,6 +17,7 @@ use pitaya_core::{Counters, Instant, Limits, Outbox};
 
 use layers::{Layers, Timeouts};
 use tls::{Tls, TlsClient};
+use turns::Ticket;
 use upgrade::Upgrade;
 pub use upgrade::{Page, Web};
 pub use websocket::WebSocket;
@@ -66,6 +68,13 @@ impl Transport {
         let ask = |(authority, path)| Upgrade::connect(authority, path, limits);
         let web = web.map(ask).transpose()?;
         Ok(Self(Some(Box::new(Layers::new(tls, web, now, &Timeouts::NONE, counters)))))
+    }
+
+    /// Keeps the turn of a connection until it has shaken hands of TLS.
+    pub(crate) fn hold(&mut self, ticket: Ticket) {
+        if let Some(layers) = &mut self.0 {
+            layers.hold(ticket);
+        }
     }
 
     /// The machine's bytes of what the socket gave; what came before a failure is still said.

@@ -1,17 +1,17 @@
 //! Floods at the door: handshakes that come and go, and connections that never say what they owe.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_io::AsyncRead;
 use futures_lite::{AsyncReadExt as _, AsyncWriteExt as _};
-use pitaya_core::Counter;
+use pitaya_core::{Counter, Instant};
 use pitaya_tests::doors::Door;
 use pitaya_tests::raw::{RawClient, handshake};
 
 use crate::NEVER;
-use crate::siege::{Attacker, Siege};
+use crate::siege::{Attacker, Seen, Siege};
 
 /// 20,000 of them, which is what a debug build simulates in seconds: that nothing is left behind
 /// shows after each.
@@ -50,14 +50,14 @@ fn those_who_do_not_take_the_answer_to_their_handshake_are_gone_in_10_seconds() 
 
 /// In one second 500 that never say a word and 500 that shake hands in full, and nothing more.
 #[test]
-fn a_flood_of_tls_is_gone_in_15_seconds() {
+fn a_flood_of_tls_is_gone_in_9_seconds() {
     let siege = Siege::new("TLS, silent or shaken", 4000)
         .honest_at(&[Door::Tls, Door::Wss])
         .arriving(Duration::from_secs(4))
         .lasting(Duration::from_secs(30));
     let seen = siege.run(speak_only_tls);
     assert_eq!((seen.harmed, seen.left, seen.sessions), (0, 0, 0));
-    assert!(seen.held <= Duration::from_secs(15), "{:?}", seen.held);
+    assert!(seen.held <= Duration::from_secs(9), "{:?}", seen.held);
 
     let silent = Siege::new("TLS, silent", 500).fewer(500);
     let seen = silent.run(say_nothing);
@@ -65,6 +65,23 @@ fn a_flood_of_tls_is_gone_in_15_seconds() {
     assert!(seen.held <= Duration::from_secs(6), "{:?}", seen.held);
     let seen = silent.with("  without tls_timeout", |l| l.tls_timeout(NEVER)).run(say_nothing);
     assert_eq!((seen.harmed, seen.left), (0, 500));
+}
+
+/// They say what makes the server work, and nothing more. Somebody who comes after them and goes on
+/// has a turn before those who have waited for long.
+#[test]
+fn no_more_than_64_handshakes_of_tls_are_begun_in_a_second_for_those_who_stall() {
+    let siege = Siege::new("TLS begun and left", 1000).honest_at(&[Door::Tls, Door::Wss]);
+    let (seen, begun, waited) = leave_tls(&siege);
+    assert_eq!((seen.harmed, seen.left), (0, 0));
+    assert!(seen.held <= Duration::from_secs(6), "{:?}", seen.held);
+    assert!((60..=64).contains(&begun), "{begun}");
+    assert!(waited < Duration::from_secs(1), "{waited:?}");
+    assert!(seen.counters.count(Counter::TlsDelayed) > 900);
+
+    let siege = siege.fewer(1000);
+    let siege = siege.with("  without tls_handshakes_max", |l| l.tls_handshakes_max(usize::MAX));
+    assert_eq!(leave_tls(&siege).1, 999, "all but the one who comes late");
 }
 
 /// More of them than may be at the door at once.
@@ -132,6 +149,40 @@ async fn speak_only_tls(attacker: Attacker) {
     if let Ok(io) = attacker.doors.enter(Door::Tls).await {
         wait_for_the_end(io).await;
     }
+}
+
+/// What was seen, how many of them were answered in one second at most, and how long somebody had to
+/// wait who came half a second after them.
+fn leave_tls(siege: &Siege) -> (Seen, usize, Duration) {
+    let (answers, waited) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(None)));
+    let seen = siege.run(|attacker| {
+        let (answers, waited) = (Arc::clone(&answers), Arc::clone(&waited));
+        async move {
+            let Attacker { doors, sim, number } = attacker;
+            if number == 0 {
+                sim.sleep(Duration::from_millis(500)).await;
+                let came = sim.time();
+                doors.open(Door::Tls).await.unwrap();
+                *waited.lock().unwrap() = Some(sim.time().since(came));
+                return;
+            }
+            let Ok(mut io) = doors.knock(Door::Tls).await else { return };
+            if io.write_all(&doors.hello()).await.is_ok()
+                && matches!(io.read(&mut [0; 1024]).await, Ok(1..))
+            {
+                answers.lock().unwrap().push(sim.time());
+            }
+            wait_for_the_end(io).await;
+        }
+    });
+    let mut answers = std::mem::take(&mut *answers.lock().unwrap());
+    answers.sort_unstable();
+    // Answers are up to some milliseconds on their way.
+    let second = Duration::from_millis(990);
+    let within =
+        |from: &Instant| answers.iter().filter(|at| (*from..*from + second).contains(at)).count();
+    let waited = waited.lock().unwrap().unwrap();
+    (seen, answers.iter().map(within).max().unwrap(), waited)
 }
 
 async fn say_nothing(Attacker { doors, .. }: Attacker) {
