@@ -1,20 +1,21 @@
 //! Every way into a server of the simulator, and how a client comes through each of them.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use futures_lite::AsyncWriteExt as _;
 use futures_rustls::TlsConnector;
-use pitaya_driver::{Acceptor, Server, ServerHandle, StartError, Tls};
+use pitaya_driver::{Acceptor, Listener, Runtime as _, Server, ServerHandle, StartError, Tls};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 use crate::certificate::Certificate;
 use crate::raw::RawClient;
-use crate::sim::{Sim, Wire};
+use crate::sim::{Sim, SimListener, SimStream, Wire};
 use crate::web::WebStream;
 
 /// One way in.
@@ -180,6 +181,43 @@ fn trusting(certificate: &Certificate) -> Arc<ClientConfig> {
             .with_root_certificates(roots)
             .with_no_client_auth();
     Arc::new(config)
+}
+
+/// A listener whose connections seem to come from elsewhere, one after another from each of these
+/// addresses and then from the first again.
+#[derive(Debug)]
+pub struct Elsewhere {
+    listener: SimListener,
+    addresses: Vec<IpAddr>,
+    accepted: AtomicUsize,
+}
+
+impl Elsewhere {
+    /// Listens on a free port.
+    ///
+    /// # Errors
+    ///
+    /// There is none.
+    pub async fn listen(sim: &Sim, addresses: &[&str]) -> io::Result<Self> {
+        let listener = sim.bind(([127, 0, 0, 1], 0).into()).await?;
+        let parse = |text: &&str| text.parse().map_err(io::Error::other);
+        let addresses = addresses.iter().map(parse).collect::<io::Result<_>>()?;
+        Ok(Self { listener, addresses, accepted: AtomicUsize::new(0) })
+    }
+}
+
+impl Listener for Elsewhere {
+    type Stream = SimStream;
+
+    async fn accept(&self) -> io::Result<(SimStream, SocketAddr)> {
+        let (stream, remote) = self.listener.accept().await?;
+        let at = self.accepted.fetch_add(1, Ordering::Relaxed) % self.addresses.len();
+        Ok((stream, SocketAddr::new(self.addresses[at], remote.port())))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
 }
 
 const ANY: &str = "127.0.0.1:0";

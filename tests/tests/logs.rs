@@ -6,8 +6,9 @@ use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pitaya_core::{App, Error, Payload};
-use pitaya_driver::{Runtime as _, Server};
+use pitaya_core::{App, Error, Limits, Payload};
+use pitaya_driver::{Acceptor, Runtime as _, Server};
+use pitaya_tests::doors::Elsewhere;
 use pitaya_tests::raw::{RawClient, ack, handshake, notify};
 use pitaya_tests::sim::{self, Sim};
 use tracing::field::{Field, Visit};
@@ -68,25 +69,56 @@ fn what_a_client_sent_as_a_route_is_escaped_in_the_log() {
     assert!(!lines.concat().contains(['\n', '\x1b']));
 }
 
+#[test]
+fn that_most_sessions_come_from_one_address_is_said_once() {
+    let network = ["2001:db8::1", "10.0.0.1", "2001:db8::2", "2001:db8::3", "10.0.0.2"];
+    let limits = Limits::default();
+    for (addresses, limits, times) in [
+        (&network[..], limits.clone(), 1),
+        (&network[1..3], limits.clone(), 0),
+        (&network[..1], limits.source_connections_max(1000), 0),
+    ] {
+        let lines = logged_by(|sim| async move {
+            let door = Elsewhere::listen(&sim, addresses).await.unwrap();
+            let server = Server::<Sim>::new("gate", App::new(())).limits(limits);
+            let server = server.accept_on(Acceptor::tcp("the door"), door);
+            let server = server.start_on(sim.clone()).await.unwrap();
+            let mut clients = Vec::new();
+            for _ in 0..210 {
+                let mut client = RawClient::new(sim.connect(server.addresses()[0]).await.unwrap());
+                client.open("ann").await.unwrap();
+                clients.push(client);
+            }
+            sim.sleep(Duration::from_secs(1)).await;
+        });
+        let said = "most sessions come from one address";
+        let said: Vec<_> = lines.iter().filter(|line| line.starts_with(said)).collect();
+        assert_eq!(said.len(), times, "{said:?}");
+        assert!(said.iter().all(|line| line.ends_with(" source=2001:db8::")), "{said:?}");
+    }
+}
+
 /// What is logged of a client that sends these bytes and ends.
 fn logged(bytes: &[u8]) -> Vec<String> {
     logged_of(App::new(()), bytes)
 }
 
 fn logged_of(app: App, bytes: &[u8]) -> Vec<String> {
-    let (log, bytes) = (Log::default(), bytes.to_vec());
-    tracing::subscriber::with_default(log.clone(), || {
-        sim::run(1, |sim| async move {
-            let server = Server::<Sim>::new("gate", app).tcp("127.0.0.1:0");
-            let server = server.start_on(sim.clone()).await.unwrap();
-            let mut client = RawClient::new(sim.connect(server.addresses()[0]).await.unwrap());
-            client.send(&bytes).await.unwrap();
-            client.end().await.unwrap();
-            client.rest().await.unwrap();
-            sim.sleep(Duration::from_secs(2)).await;
-            assert_eq!(server.connections(), 0);
-        });
-    });
+    logged_by(|sim| async move {
+        let server = Server::<Sim>::new("gate", app).tcp("127.0.0.1:0");
+        let server = server.start_on(sim.clone()).await.unwrap();
+        let mut client = RawClient::new(sim.connect(server.addresses()[0]).await.unwrap());
+        client.send(bytes).await.unwrap();
+        client.end().await.unwrap();
+        client.rest().await.unwrap();
+        sim.sleep(Duration::from_secs(2)).await;
+        assert_eq!(server.connections(), 0);
+    })
+}
+
+fn logged_by<F: Future<Output = ()>>(main: impl FnOnce(Sim) -> F) -> Vec<String> {
+    let log = Log::default();
+    tracing::subscriber::with_default(log.clone(), || sim::run(1, main));
     log.0.lock().unwrap().clone()
 }
 

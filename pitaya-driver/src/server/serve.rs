@@ -52,6 +52,7 @@ impl<R: Runtime> ServePlayer<R> {
         shared.config.counters.add(Counter::SessionsOpened);
         let remote = *self.remote.take().expect("it opens once");
         tracing::debug!(session = id.number(), %remote, "opened");
+        shared.note_session(remote.ip());
         let host = Arc::new(SessionHost { mailbox, shared, told: Told::new(handshake) });
         self.session = Some(SessionHandle::new(id, remote, host));
     }

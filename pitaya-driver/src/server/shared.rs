@@ -17,7 +17,7 @@ use crate::mailbox::Mailbox;
 use crate::runtime::{Listener, Runtime};
 use crate::server::accept::accept_all;
 use crate::server::acceptor::Door;
-use crate::server::sources::Sources;
+use crate::server::sources::{Crowd, Sources};
 use crate::timers::{Sleep, Timers};
 use crate::transport::turns::Turns;
 
@@ -35,6 +35,7 @@ pub(super) struct Shared<R> {
     /// Connections that are not ready to work.
     shaking: Mutex<BTreeMap<u64, Shaking>>,
     sources: Mutex<Sources>,
+    crowd: Mutex<Crowd>,
     acceptors: AtomicUsize,
     /// Sessions that are over, but not all their hooks have ended.
     closings: AtomicUsize,
@@ -69,6 +70,7 @@ impl<R: Runtime> Shared<R> {
             opened: AtomicU64::new(0),
             shaking: Mutex::default(),
             sources: Mutex::default(),
+            crowd: Mutex::default(),
             acceptors: AtomicUsize::new(0),
             closings: AtomicUsize::new(0),
             stops: AtomicBool::new(false),
@@ -100,6 +102,22 @@ impl<R: Runtime> Shared<R> {
         let shaking = Shaking { address: Arc::clone(&mailbox), heard: self.runtime.now() };
         lock(&self.shaking).insert(id, shaking);
         Some(Place { id, mailbox, shaking: true, shared: Arc::clone(self), source: None })
+    }
+
+    /// Notes where a session was opened from, unless that is limited, and says so if it is where most
+    /// come from.
+    pub(super) fn note_session(&self, ip: IpAddr) {
+        if Sources::are_limited(&self.config.limits) {
+            return;
+        }
+        let sessions = self.sessions().count();
+        if let Some(source) = lock(&self.crowd).enter(ip, sessions) {
+            tracing::info!(
+                %source,
+                "most sessions come from one address: name it in `trusted_proxies` if it is a \
+                 proxy of yours, or else think of `source_connections_max`"
+            );
+        }
     }
 
     /// Ready when a connection may be accepted.

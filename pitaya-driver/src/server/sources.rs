@@ -63,6 +63,35 @@ impl Sources {
     }
 }
 
+/// Notices that most sessions come from one source: a proxy that nobody named, or somebody with a
+/// great many of them.
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    /// Where the last sessions came from.
+    lately: Vec<IpAddr>,
+    noticed: bool,
+}
+
+impl Crowd {
+    /// One of `sessions` sessions was opened from `ip`; the source of most of them, once.
+    pub(super) fn enter(&mut self, ip: IpAddr, sessions: usize) -> Option<IpAddr> {
+        if self.noticed {
+            return None;
+        }
+        self.lately.push(source(ip));
+        if self.lately.len() < CROWD {
+            return None;
+        }
+        let mut lately = std::mem::take(&mut self.lately);
+        lately.sort_unstable();
+        // What there is more than half of is in the middle.
+        let most = lately[CROWD / 2];
+        let count = lately.iter().filter(|source| **source == most).count();
+        self.noticed = sessions >= CROWD && count > CROWD / 2;
+        self.noticed.then_some(most)
+    }
+}
+
 fn source(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.into(),
@@ -72,6 +101,8 @@ fn source(ip: IpAddr) -> IpAddr {
 
 /// The first 64 bits.
 const NETWORK: u128 = !(u64::MAX as u128);
+/// So few sessions may well be of one household or office.
+const CROWD: usize = 100;
 /// What `source_accepts_max` counts in.
 const WINDOW: Duration = Duration::from_secs(1);
 
@@ -118,6 +149,23 @@ mod tests {
         assert!(sources.enter(now, ip("2001:db8:0:1::1"), &limits).is_some());
         assert!(sources.enter(now, ip("10.0.0.1"), &limits).is_some());
         assert_eq!(sources.enter(now, ip("::ffff:10.0.0.1"), &limits), None);
+    }
+
+    #[test]
+    fn a_crowd_is_noticed_once_and_only_if_it_is_more_than_half_of_those_who_are_here() {
+        let noticed = |of_one: usize, sessions: usize| {
+            let (mut crowd, mut noticed) = (Crowd::default(), Vec::new());
+            for at in 0..300 {
+                let of_one = at * 37 % 100 < of_one;
+                let other = IpAddr::from([10, 0, (at / 100) as u8, (at % 100) as u8]);
+                let from = if of_one { ip("2001:db8::1") } else { other };
+                noticed.extend(crowd.enter(from, sessions));
+            }
+            noticed
+        };
+        assert_eq!(noticed(51, 100), [ip("2001:db8::")]);
+        assert_eq!(noticed(100, 1000), [ip("2001:db8::")]);
+        assert_eq!((noticed(50, 100), noticed(100, 99)), (vec![], vec![]));
     }
 
     #[test]
