@@ -2,25 +2,32 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
 
 use pitaya_core::{App, Counter, Error, Limits, Payload, Session};
-use pitaya_driver::{Acceptor, Native, Server, ServerHandle, StartError, Tls};
-use pitaya_proto::packet;
+use pitaya_driver::{Acceptor, Native, Server, ServerHandle};
 use pitaya_tests::certificate::Certificate;
 use pitaya_tests::raw::{ack, handshake, request};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
-};
+use tungstenite::Message;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
-use tungstenite::{Message, WebSocket};
+
+use crate::peers::{
+    ANY, UPGRADE, ask, ask_first_line, converse, dial, dial_tls, dial_ws, next, read_binary,
+    read_end, reply, start_tls, tls, wait_until, whence,
+};
+use crate::proxies::{
+    a_trusted_proxy_says_where_a_client_comes_from, an_acceptor_that_nobody_could_use_is_refused,
+    what_comes_past_the_proxies_is_closed,
+};
+
+#[path = "doors/peers.rs"]
+mod peers;
+#[path = "doors/proxies.rs"]
+mod proxies;
 
 async fn a_client_is_served_over_tls_1_2_and_1_3<R: Native>() {
     let certificate = Certificate::localhost();
@@ -153,90 +160,74 @@ async fn pages_are_served_to_browsers_and_nothing_else_is<R: Native>() {
 }
 
 async fn only_the_listed_origins_may_open_a_websocket<R: Native>() {
-    let listed = Acceptor::ws(ANY).origins(["https://play.example.com", "https://b.example"]);
-    let server = Server::<R>::new("gate", app()).accept(listed).ws(ANY);
-    visit(server, |addresses, server| {
-        let cases = [
-            (addresses[0], Some("https://play.example.com"), true),
-            (addresses[0], Some("https://PLAY.example.com"), true),
-            (addresses[0], Some("https://b.example"), true),
-            (addresses[0], None, true),
-            (addresses[0], Some("http://play.example.com"), false),
-            (addresses[0], Some("https://play.example.com:8443"), false),
-            (addresses[0], Some("https://play.example.com.evil.example"), false),
-            (addresses[0], Some("null"), false),
-            (addresses[0], Some(""), false),
-            (addresses[1], Some("https://anybody.example"), true),
-            (addresses[1], Some("null"), true),
-            (addresses[1], None, true),
-        ];
-        for (address, origin, allowed) in cases {
-            let origin = origin.map(|origin| format!("Origin: {origin}\r\n")).unwrap_or_default();
-            let answer = ask_first_line(address, &format!("{UPGRADE}{origin}\r\n"))?;
-            let expected = if allowed { "HTTP/1.1 101" } else { "HTTP/1.1 403" };
-            assert!(answer.starts_with(expected), "{origin:?}: {answer}");
-        }
-        assert_eq!(server.counters().count(Counter::UpgradesRefused), 5);
-        Ok(())
-    })
-    .await;
-}
-
-async fn a_trusted_proxy_says_where_a_client_comes_from<R: Native>() {
     let certificate = Certificate::localhost();
-    let acceptors = [Acceptor::tcp(ANY), Acceptor::ws(ANY), Acceptor::tls(ANY, tls(&certificate))];
-    let server = acceptors.into_iter().fold(Server::<R>::new("gate", app()), |server, acceptor| {
-        server.accept(acceptor.trusted_proxies(["10.0.0.0/8", "127.0.0.1"]))
-    });
-    visit(server, move |addresses, _| {
-        let named = "PROXY TCP4 203.0.113.7 10.0.0.1 56324 443\r\n";
-        let mut tcp = dial(addresses[0])?;
-        tcp.write_all(named.as_bytes())?;
-        assert_eq!(whence(&mut tcp)?, "203.0.113.7:56324");
-        let mut local = dial(addresses[0])?;
-        local.write_all(b"PROXY UNKNOWN\r\n")?;
-        assert_eq!(whence(&mut local)?, local.local_addr()?.to_string());
-        let mut web = dial(addresses[1])?;
-        web.write_all(named.as_bytes())?;
-        converse(&mut dial_ws(addresses[1], web)?)?;
-        let mut stream = dial(addresses[2])?;
-        stream.write_all(named.as_bytes())?;
-        let mut stream = start_tls(stream, &certificate, &rustls::version::TLS13);
-        assert_eq!(whence(&mut stream)?, "203.0.113.7:56324");
-        Ok(())
-    })
-    .await;
-}
-
-async fn what_comes_past_the_proxies_is_closed<R: Native>() {
-    let limits = Limits::default().proxy_timeout(Duration::from_millis(50));
+    let listed =
+        |acceptor: Acceptor| acceptor.origins(["https://play.example.com", "https://b.example"]);
     let server = Server::<R>::new("gate", app())
-        .accept(Acceptor::tcp(ANY).trusted_proxies(["127.0.0.1"]))
-        .accept(Acceptor::tcp(ANY).trusted_proxies(["10.0.0.0/8"]))
-        .limits(limits);
-    visit(server, |addresses, server| {
-        let mut without = dial(addresses[0])?;
-        without.write_all(&handshake("ann"))?;
-        assert_eq!(without.read(&mut [0; 9]).unwrap_or(0), 0);
-        let mut idle = dial(addresses[0])?;
-        assert_eq!(idle.read(&mut [0; 9])?, 0);
-        let mut stranger = dial(addresses[1])?;
-        stranger.write_all(b"PROXY UNKNOWN\r\n")?;
-        assert_eq!(stranger.read(&mut [0; 9]).unwrap_or(0), 0);
-        assert_eq!(server.counters().count(Counter::ProxiesRefused), 3);
+        .accept(listed(Acceptor::ws(ANY)))
+        .ws(ANY)
+        .accept(listed(Acceptor::wss(ANY, tls(&certificate))))
+        .wss(ANY, tls(&certificate));
+    visit(server, move |addresses, server| {
+        let cases = [
+            (0, Some("https://play.example.com"), true),
+            (0, Some("https://PLAY.example.com"), true),
+            (0, Some("https://b.example"), true),
+            (0, None, true),
+            (0, Some("http://play.example.com"), false),
+            (0, Some("https://play.example.com:8443"), false),
+            (0, Some("https://play.example.com.evil.example"), false),
+            (0, Some("null"), false),
+            (0, Some(""), false),
+            (1, Some("https://anybody.example"), true),
+            (1, Some("null"), true),
+            (1, None, true),
+        ];
+        for (door, origin, allowed) in cases {
+            let origin = origin.map(|origin| format!("Origin: {origin}\r\n")).unwrap_or_default();
+            let request = format!("{UPGRADE}{origin}\r\n");
+            let secure = dial_tls(addresses[door + 2], &certificate, &rustls::version::TLS13);
+            let answers = [
+                ask_first_line(dial(addresses[door])?, &request)?,
+                ask_first_line(secure, &request)?,
+            ];
+            let expected = if allowed { "HTTP/1.1 101" } else { "HTTP/1.1 403" };
+            assert_eq!(answers, [expected; 2], "{origin:?}");
+        }
+        assert_eq!(server.counters().count(Counter::UpgradesRefused), 10);
         Ok(())
     })
     .await;
 }
 
-async fn an_acceptor_that_nobody_could_use_is_refused<R: Native>() {
-    for (networks, expected) in [(&[][..], "nobody could connect"), (&["10.0.0"], "is no network")]
-    {
-        let acceptor = Acceptor::tcp(ANY).trusted_proxies(networks.iter().copied());
-        let started = Server::<R>::new("gate", app()).accept(acceptor).start().await;
-        let Err(why @ StartError::Acceptor { .. }) = started else { panic!("it started") };
-        assert!(why.to_string().contains(expected), "{why}");
-    }
+async fn every_kind_of_acceptor_is_told_when_it_is_ready_and_accepts_at_once<R: Native>() {
+    let certificate = Certificate::localhost();
+    let custom = R::current().unwrap().bind(ANY.parse().unwrap()).await.unwrap();
+    let (told, ready) = mpsc::channel();
+    let server = Server::<R>::new("gate", app())
+        .tcp(ANY)
+        .tls(ANY, tls(&certificate))
+        .ws(ANY)
+        .wss(ANY, tls(&certificate))
+        .accept_on(Acceptor::tcp("of one's own"), custom)
+        .on_ready(move |addresses| {
+            // Not a moment later: nobody may be told before a client can connect.
+            let streams: Vec<_> = addresses.iter().map(|address| dial(*address).unwrap()).collect();
+            told.send((addresses.to_vec(), streams)).unwrap();
+        });
+    visit(server, move |addresses, _| {
+        let (told, streams) = ready.try_recv().unwrap();
+        assert_eq!(told, addresses);
+        let [tcp, tls, ws, wss, custom] = <[TcpStream; 5]>::try_from(streams).unwrap();
+        let start_tls = |stream| start_tls(stream, &certificate, &rustls::version::TLS13);
+        for mut plain in [tcp, custom] {
+            assert_eq!(whence(&mut plain)?, plain.local_addr()?.to_string());
+        }
+        whence(&mut start_tls(tls))?;
+        converse(&mut dial_ws(addresses[2], ws)?)?;
+        converse(&mut dial_ws(addresses[3], start_tls(wss))?)
+    })
+    .await;
 }
 
 async fn a_certificate_is_replaced_while_the_server_runs<R: Native>() {
@@ -306,6 +297,7 @@ on_both_runtimes! {
     a_ping_is_answered_and_a_goodbye_ends_the_session
     a_trusted_proxy_says_where_a_client_comes_from
     an_acceptor_that_nobody_could_use_is_refused
+    every_kind_of_acceptor_is_told_when_it_is_ready_and_accepts_at_once
     only_the_listed_origins_may_open_a_websocket
     pages_are_served_to_browsers_and_nothing_else_is
     text_fragments_and_several_packets_in_one_message_are_taken
@@ -350,127 +342,3 @@ async fn double(Payload(n): Payload<i64>) -> Result<i64, Error> {
 async fn from(session: Session) -> Result<String, Error> {
     Ok(session.remote().to_string())
 }
-
-fn tls(certificate: &Certificate) -> Tls {
-    Tls::from_pem(&certificate.chain, &certificate.key).unwrap()
-}
-
-fn dial(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
-fn dial_tls(
-    address: SocketAddr, trusted: &Certificate, version: &'static SupportedProtocolVersion,
-) -> StreamOwned<ClientConnection, TcpStream> {
-    start_tls(dial(address).unwrap(), trusted, version)
-}
-
-fn start_tls(
-    stream: TcpStream, trusted: &Certificate, version: &'static SupportedProtocolVersion,
-) -> StreamOwned<ClientConnection, TcpStream> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_slice(trusted.chain.as_bytes()).unwrap()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[version])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from("localhost").unwrap();
-    StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
-}
-
-fn dial_ws<S: Read + Write>(address: SocketAddr, stream: S) -> io::Result<WebSocket<S>> {
-    let dialled = tungstenite::client(format!("ws://{address}/any/path"), stream);
-    dialled.map(|(web, _)| web).map_err(|error| io::Error::other(error.to_string()))
-}
-
-/// Shakes hands and calls.
-fn converse<S: Read + Write>(web: &mut WebSocket<S>) -> io::Result<()> {
-    web.send(Message::binary(handshake("ann"))).unwrap();
-    assert_eq!(read_binary(web)?[0], 1);
-    web.send(Message::binary(ack())).unwrap();
-    web.send(Message::binary(request(1, "math.double", "4"))).unwrap();
-    assert_eq!(read_binary(web)?[4..], reply(1, "8"));
-    Ok(())
-}
-
-/// Shakes hands and asks where it comes from.
-fn whence(stream: &mut (impl Read + Write)) -> io::Result<String> {
-    stream.write_all(&[handshake("ann"), ack(), request(1, "hall.whence", "")].concat())?;
-    next(stream)?;
-    let (_, reply) = next(stream)?;
-    Ok(serde_json::from_slice(&reply[2..])?)
-}
-
-/// The next packet: its kind and its body.
-fn next(stream: &mut impl Read) -> io::Result<(u8, Vec<u8>)> {
-    let mut header = [0; 4];
-    stream.read_exact(&mut header)?;
-    let [kind, high, middle, low] = header;
-    let mut body = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
-    stream.read_exact(&mut body)?;
-    Ok((kind, body))
-}
-
-fn read_binary<S: Read + Write>(web: &mut WebSocket<S>) -> io::Result<Vec<u8>> {
-    let read = web.read().map_err(|error| io::Error::other(error.to_string()))?;
-    let Message::Binary(bytes) = read else { panic!("{read:?}") };
-    let mut rest = &bytes[..];
-    assert!(packet::decode(&mut rest, bytes.len()).is_ok_and(|packet| packet.is_some()));
-    assert_eq!(rest, b"", "one message is one packet");
-    Ok(bytes.to_vec())
-}
-
-/// Reads to the end, and gives the code of the goodbye, if there was one that tells a fault.
-fn read_end<S: Read + Write>(web: &mut WebSocket<S>) -> Option<CloseCode> {
-    let mut code = None;
-    loop {
-        match web.read() {
-            Ok(Message::Close(frame)) => code = frame.map(|frame| frame.code),
-            Ok(other) => panic!("{other:?}"),
-            Err(_) => return code.filter(|code| *code != CloseCode::Normal),
-        }
-    }
-}
-
-/// The body of a message that replies.
-fn reply(id: u8, text: &str) -> Vec<u8> {
-    [&[4, id][..], text.as_bytes()].concat()
-}
-
-/// What a server of HTTP answers, to the end.
-fn ask(address: SocketAddr, request: &str) -> io::Result<String> {
-    let mut stream = dial(address)?;
-    stream.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    // A door that closes with bytes unread resets.
-    let _ = stream.read_to_string(&mut answer);
-    Ok(answer)
-}
-
-fn ask_first_line(address: SocketAddr, request: &str) -> io::Result<String> {
-    let mut stream = dial(address)?;
-    stream.write_all(request.as_bytes())?;
-    let mut line = [0; 12];
-    stream.read_exact(&mut line)?;
-    Ok(String::from_utf8_lossy(&line).into_owned())
-}
-
-fn wait_until(done: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while !done() {
-        assert!(std::time::Instant::now() < deadline, "it takes too long");
-        thread::yield_now();
-    }
-}
-
-/// Any free port of this machine.
-const ANY: &str = "127.0.0.1:0";
-/// Nothing here takes that long, unless it never ends.
-const PATIENCE: Duration = Duration::from_secs(10);
-const UPGRADE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\n\
-    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
