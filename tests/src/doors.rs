@@ -16,7 +16,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use crate::certificate::Certificate;
 use crate::raw::RawClient;
 use crate::sim::{Sim, SimListener, SimStream, Wire};
-use crate::web::WebStream;
+use crate::web::{self, WebStream};
 
 /// One way in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,6 +57,11 @@ pub type AnyClient = RawClient<Box<dyn Stream>>;
 impl Door {
     /// Those that anybody may come through.
     pub const OPEN: [Self; 4] = [Self::Tcp, Self::Tls, Self::Ws, Self::Wss];
+
+    /// Whether it is for WebSockets.
+    pub fn is_web(self) -> bool {
+        matches!(self, Self::Ws | Self::Wss | Self::ProxiedWs)
+    }
 }
 
 impl Doors {
@@ -129,8 +134,7 @@ impl Doors {
             Door::Wss => Ok(Box::new(WebStream::open(self.speak_tls(io).await?).await?)),
             Door::ProxiedTcp | Door::ProxiedWs => {
                 io.write_all(b"PROXY TCP4 203.0.113.7 10.0.0.1 56324 443\r\n").await?;
-                let is_web = door == Door::ProxiedWs;
-                Ok(if is_web { Box::new(WebStream::open(io).await?) } else { io })
+                Ok(if door.is_web() { Box::new(WebStream::open(io).await?) } else { io })
             }
         }
     }
@@ -157,6 +161,23 @@ impl Doors {
         let mut client = RawClient::new(self.enter(door).await?);
         client.open("somebody").await?;
         Ok(client)
+    }
+
+    /// Connects, and speaks the layers of an open door, but leaves its WebSocket to the caller, byte
+    /// by byte.
+    ///
+    /// # Errors
+    ///
+    /// As [`enter`](Self::enter).
+    pub async fn enter_bare(&self, door: Door) -> io::Result<Box<dyn Stream>> {
+        let mut io = self.knock(door).await?;
+        if matches!(door, Door::Tls | Door::Wss) {
+            io = self.speak_tls(io).await?;
+        }
+        if door.is_web() {
+            web::open(&mut io).await?;
+        }
+        Ok(io)
     }
 
     /// Shakes hands of TLS over a connection.

@@ -26,23 +26,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebStream<S> {
     ///
     /// The stream fails, or it is refused.
     pub async fn open(mut io: S) -> io::Result<Self> {
-        io.write_all(UPGRADE.as_bytes()).await?;
-        io.flush().await?;
-        let mut frames = Vec::new();
-        loop {
-            let mut bytes = [0; 512];
-            let count = io.read(&mut bytes).await?;
-            frames.extend_from_slice(&bytes[..count]);
-            let end = frames.windows(4).position(|end| end == b"\r\n\r\n");
-            match end {
-                Some(end) if frames.starts_with(b"HTTP/1.1 101 ") => {
-                    frames.drain(..end + 4);
-                    return Ok(Self { io, frames, payload: Vec::new(), out: Vec::new() });
-                }
-                None if count > 0 => {}
-                Some(_) | None => return Err(io::Error::other("no WebSocket")),
-            }
-        }
+        open(&mut io).await?;
+        Ok(Self { io, frames: Vec::new(), payload: Vec::new(), out: Vec::new() })
     }
 
     fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -109,6 +94,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebStream<S> {
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_out(cx))?;
         Pin::new(&mut self.io).poll_close(cx)
+    }
+}
+
+/// Asks for a WebSocket, and reads the answer and nothing after it.
+///
+/// # Errors
+///
+/// The stream fails, or it is refused.
+pub async fn open(io: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    io.write_all(UPGRADE.as_bytes()).await?;
+    io.flush().await?;
+    let (mut answer, mut byte) = (Vec::new(), [0]);
+    while !answer.ends_with(b"\r\n\r\n") {
+        io.read_exact(&mut byte).await?;
+        answer.extend(byte);
+    }
+    if answer.starts_with(b"HTTP/1.1 101 ") {
+        Ok(())
+    } else {
+        Err(io::Error::other("no WebSocket"))
     }
 }
 

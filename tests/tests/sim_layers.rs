@@ -13,7 +13,7 @@ use pitaya_driver::{Acceptor, Client, Runtime as _, Server, ServerHandle};
 use pitaya_tests::doors::{Door, Doors, Stream};
 use pitaya_tests::raw::{RawClient, Received, ack, handshake, notify, request};
 use pitaya_tests::sim::{self, Sim, Wire, World};
-use pitaya_tests::web::{BINARY, CONTINUATION, UPGRADE, frame};
+use pitaya_tests::web::{self, BINARY, CONTINUATION, frame};
 
 #[test]
 fn once_the_layers_are_open_a_handshake_has_5_seconds_at_every_door() {
@@ -50,7 +50,7 @@ fn what_a_layer_takes_is_not_taken_from_the_handshake() {
                 sim.sleep(Duration::from_millis(4900)).await;
             }
             if door != Door::Tls {
-                open_web(&mut io).await.unwrap();
+                web::open(&mut io).await.unwrap();
             }
             read_to_end(&mut io).await.unwrap();
             assert_took(&sim, came, if door == Door::Wss { 14.8 } else { 9.9 }, door);
@@ -65,8 +65,7 @@ fn a_message_that_began_before_a_pause_has_to_end_after_it() {
     for (limits, seconds) in [(one_call, 10.3), (short_turns, 10.0)] {
         on_every_seed(async |sim| {
             let (server, doors) = start(&sim, limits.clone()).await;
-            let mut io = doors.knock(Door::Ws).await.unwrap();
-            open_web(&mut io).await.unwrap();
+            let mut io = doors.enter_bare(Door::Ws).await.unwrap();
             let whole = |packet: &[u8]| frame(BINARY, true, packet);
             io.write_all(&whole(&handshake("ann"))).await.unwrap();
             assert_ne!(io.read(&mut [0; 1024]).await.unwrap(), 0);
@@ -110,11 +109,7 @@ fn a_last_word_is_heard_however_much_follows_what_was_wrong() {
     on_every_seed(async |sim| {
         let (server, doors) = start(&sim, Limits::default()).await;
         for door in [Door::Ws, Door::Wss] {
-            let mut io = doors.knock(door).await.unwrap();
-            if door == Door::Wss {
-                io = doors.speak_tls(io).await.unwrap();
-            }
-            open_web(&mut io).await.unwrap();
+            let mut io = doors.enter_bare(door).await.unwrap();
             let too_long = frame(BINARY, true, &[4; 100 << 10]);
             let heard = say_and_hear(&mut io, &too_long).await;
             assert_eq!(heard[2..4], 1009_u16.to_be_bytes(), "{door:?}: {heard:?}");
@@ -215,18 +210,6 @@ fn app() -> App {
 async fn nap(ctx: Ctx, Payload(millis): Payload<u64>) -> Result<u64, Error> {
     ctx.sleep(Duration::from_millis(millis)).await;
     Ok(millis)
-}
-
-/// Opens a WebSocket over a connection, to speak it byte by byte.
-async fn open_web(io: &mut Box<dyn Stream>) -> io::Result<()> {
-    io.write_all(UPGRADE.as_bytes()).await?;
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        io.read_exact(&mut byte).await?;
-        answer.extend(byte);
-    }
-    Ok(())
 }
 
 /// Says all of it, as far as it is taken, and only then looks at what was answered.
