@@ -163,8 +163,8 @@ impl Doors {
         Ok(client)
     }
 
-    /// Connects, and speaks the layers of an open door, but leaves its WebSocket to the caller, byte
-    /// by byte.
+    /// Connects, and speaks the layers of an open door, but leaves its WebSocket to the caller,
+    /// byte by byte.
     ///
     /// # Errors
     ///

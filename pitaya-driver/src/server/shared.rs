@@ -104,8 +104,8 @@ impl<R: Runtime> Shared<R> {
         Some(Place { id, mailbox, shaking: true, shared: Arc::clone(self), source: None })
     }
 
-    /// Notes where a session was opened from, unless that is limited, and says so if it is where most
-    /// come from.
+    /// Notes where a session was opened from, unless that is limited, and says so if most come from
+    /// there.
     pub(super) fn note_session(&self, ip: IpAddr) {
         if Sources::are_limited(&self.config.limits) {
             return;

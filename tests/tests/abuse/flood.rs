@@ -151,8 +151,8 @@ async fn speak_only_tls(attacker: Attacker) {
     }
 }
 
-/// What was seen, how many were answered in one second at most, and how long somebody waited who came
-/// half a second after them.
+/// What was seen, how many were answered in one second at most, and how long somebody waited who
+/// came half a second after them.
 fn leave_tls(siege: &Siege) -> (Seen, usize, Duration) {
     let (answers, waited) = (Arc::new(Mutex::new(Vec::new())), Arc::new(Mutex::new(None)));
     let seen = siege.run(|attacker| {
