@@ -119,12 +119,25 @@ async fn pushes_come_in_order_to_their_session_alone<R: Native>(go: Go) {
 async fn a_kick_ends_the_connection_and_what_waits<R: Native>(go: Go) {
     let (_server, client) = connected::<R, Json>(go, JSON).await;
     // The session is closed when the handler ends, so Go's server sends no reply.
-    let error = client.request_raw("connector.testsvc.kickme", Bytes::new()).await.unwrap_err();
-    assert_eq!(error.error().code, "PIT-499");
+    assert_eq!(ask_to_be_kicked(&client).await.error().code, "PIT-499");
     let reason = client.closed().await;
     assert!(matches!(reason, CloseReason::Kicked(_)), "{reason}");
     let unsent = client.notify_raw(WAVE, Bytes::new()).unwrap_err();
     assert_eq!(unsent.error().code, "PIT-499");
+}
+
+/// Asks again where Go's server stumbled: it writes a kick past the queue of all else that it
+/// writes, and its WebSocket panics if a beat or an answer is being written.
+async fn ask_to_be_kicked<R: Native>(client: &Client<R, Json>) -> RequestError {
+    let collided = Error::unknown("concurrent write to websocket connection");
+    let mut error = RequestError::Answered(collided.clone());
+    for _ in 0..KICKS_MAX {
+        error = client.request_raw("connector.testsvc.kickme", Bytes::new()).await.unwrap_err();
+        if error != RequestError::Answered(collided.clone()) {
+            break;
+        }
+    }
+    error
 }
 
 async fn errors_come_with_code_text_and_metadata<R: Native>(go: Go) {
@@ -366,4 +379,5 @@ const RAW: &str = "connector.testsvc.raw";
 const WAVE: &str = "connector.testsvc.wave";
 
 const HEARTBEAT: Duration = Duration::from_secs(1);
+const KICKS_MAX: usize = 10;
 const TEST_TIME_MAX: Duration = Duration::from_secs(30);
