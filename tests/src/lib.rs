@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub mod doors;
+pub mod peers;
 pub mod raw;
 pub mod raw_server;
 pub mod sim;

@@ -55,20 +55,22 @@ fn a_client_with_the_types_of_its_server_is_checked_by_the_compiler() {
 
 #[test]
 fn the_client_in_node_talks_to_our_server_on_tokio() {
-    talks_to_our_server::<Tokio>(|serve| {
+    talks_to_our_server::<Tokio>("tokio", |serve| {
         Builder::new_current_thread().enable_all().build().unwrap().block_on(serve);
     });
 }
 
 #[test]
 fn the_client_in_node_talks_to_our_server_on_smol() {
-    talks_to_our_server::<Smol>(|serve| pitaya_smol::block_on(serve).unwrap());
+    talks_to_our_server::<Smol>("smol", |serve| pitaya_smol::block_on(serve).unwrap());
 }
 
 #[test]
 fn the_client_in_node_talks_to_pitayas_own_server() {
     if let Some(peer) = tools::has_packages().then(tools::go_peer).flatten() {
-        tools::node_tests("go.test.js", &[("PITAYA_GO_PEER", peer.to_str().unwrap())]);
+        let environment = [("PITAYA_GO_PEER", peer.to_str().unwrap())];
+        let row = ("TypeScript, to Pitaya's server", "Node");
+        tools::peer_tests(row, "go.test.js", &environment);
     }
 }
 
@@ -82,10 +84,11 @@ fn people_chat_in_a_browser_on_smol() {
     people_chat("smol");
 }
 
-fn talks_to_our_server<R: Native>(block_on: BlockOn) {
+fn talks_to_our_server<R: Native>(runtime: &str, block_on: BlockOn) {
     if tools::has_packages() {
         let hall = Hall::open::<R>(block_on);
-        tools::node_tests("server.test.js", &[("PITAYA_URL", &hall.url())]);
+        let row = ("TypeScript, in Node", runtime);
+        tools::peer_tests(row, "server.test.js", &[("PITAYA_URL", &hall.url())]);
     }
 }
 
@@ -103,7 +106,7 @@ fn people_chat(runtime: &str) {
         ("PITAYA_CHAT", chat.to_str().unwrap()),
         ("PITAYA_SCREENSHOTS", screenshots.to_str().unwrap()),
     ];
-    tools::node_tests("chat.test.js", &environment);
+    tools::peer_tests(("TypeScript, in a browser", runtime), "chat.test.js", &environment);
 }
 
 /// The example as a program of its own, under a name that the other runtime does not take.

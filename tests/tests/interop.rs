@@ -37,6 +37,8 @@ mod host;
 mod packages;
 #[path = "interop/script.rs"]
 mod script;
+#[path = "interop/secure.rs"]
+mod secure;
 #[path = "interop/table.rs"]
 mod table;
 

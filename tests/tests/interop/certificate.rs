@@ -4,10 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// A certificate for 127.0.0.1 that is its own authority, and its key, both in PEM.
+use pitaya_driver::Tls;
+
+/// A certificate for 127.0.0.1 that is its own authority, in PEM.
 pub(crate) struct Shown {
     pub(crate) certificate: String,
-    pub(crate) key: String,
+    /// The same with its key, as a server of ours shows it.
+    pub(crate) tls: Tls,
     /// Where the certificate is.
     pub(crate) file: PathBuf,
     /// Where the key is.
@@ -20,7 +23,8 @@ pub(crate) fn shown() -> &'static Shown {
         let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
         let (file, key_file) = (write("interop.crt", &certificate), write("interop.key", &key));
-        Shown { certificate, key, file, key_file }
+        let tls = Tls::from_pem(&certificate, key).expect("it was just made");
+        Shown { certificate, tls, file, key_file }
     })
 }
 

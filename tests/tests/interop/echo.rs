@@ -1,5 +1,5 @@
-//! A server and a client that say back what they are told over WebSocket, on the driver's own layer
-//! for it.
+//! A server and a client that say back what they are told over WebSocket, on the driver's own
+//! layers for it and for TLS.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,9 +10,6 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
 use pitaya_driver::WebSocket;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tungstenite::Message;
 use tungstenite::client::IntoClientRequest as _;
 use tungstenite::handshake::client::{Response, generate_request};
@@ -22,7 +19,7 @@ use tungstenite::http::StatusCode;
 
 use crate::app::Echo;
 use crate::cases::Transport;
-use crate::certificate;
+use crate::secure::Secure;
 
 /// Runs until it is dropped.
 pub(crate) struct EchoServer {
@@ -37,16 +34,15 @@ impl EchoServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let ended = Arc::new(AtomicBool::new(false));
-        let tls = (transport == Transport::Wss).then(tls_config);
         let until = Arc::clone(&ended);
         let accepting = thread::spawn(move || {
             for socket in listener.incoming() {
                 if until.load(Ordering::Acquire) {
                     return;
                 }
-                let (socket, tls) = (socket.unwrap(), tls.clone());
+                let socket = socket.unwrap();
                 // How a connection ends is what the peer judges.
-                thread::spawn(move || drop(serve(socket, tls, faith)));
+                thread::spawn(move || drop(serve(socket, transport, faith)));
             }
         });
         Self { address, ended, accepting: Some(accepting) }
@@ -67,13 +63,14 @@ impl Drop for EchoServer {
     }
 }
 
-fn serve(socket: TcpStream, tls: Option<Arc<ServerConfig>>, faith: Echo) -> io::Result<()> {
+fn serve(socket: TcpStream, transport: Transport, faith: Echo) -> io::Result<()> {
     socket.set_nodelay(true)?;
     socket.set_read_timeout(Some(SILENCE_MAX))?;
     socket.set_write_timeout(Some(SILENCE_MAX))?;
-    let Some(tls) = tls else { return echo(socket, faith) };
-    let connection = ServerConnection::new(tls).map_err(io::Error::other)?;
-    echo(StreamOwned::new(connection, socket), faith)
+    match transport {
+        Transport::Wss => echo(Secure::accept(socket)?, faith),
+        Transport::Tcp | Transport::Tls | Transport::Ws => echo(socket, faith),
+    }
 }
 
 fn echo(mut socket: impl Read + Write, faith: Echo) -> io::Result<()> {
@@ -83,6 +80,7 @@ fn echo(mut socket: impl Read + Write, faith: Echo) -> io::Result<()> {
     let mut head = BytesMut::new();
     write_response((&mut head).writer(), &response).map_err(io::Error::other)?;
     socket.write_all(&head)?;
+    socket.flush()?;
     let web = WebSocket::server(MESSAGE_BYTES_MAX);
     converse(&mut socket, wire, web, |said| Some(answer(said, faith)))
 }
@@ -174,20 +172,6 @@ fn read_some(socket: &mut impl Read, wire: &mut BytesMut) -> io::Result<usize> {
     let length = socket.read(&mut chunk)?;
     wire.extend_from_slice(&chunk[..length]);
     Ok(length)
-}
-
-fn tls_config() -> Arc<ServerConfig> {
-    let shown = certificate::shown();
-    let certificate = CertificateDer::from_pem_slice(shown.certificate.as_bytes()).unwrap();
-    let key = PrivateKeyDer::from_pem_slice(shown.key.as_bytes()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    Arc::new(config)
 }
 
 /// The largest of Autobahn's messages.

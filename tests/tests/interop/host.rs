@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_channel::oneshot;
 use pitaya_core::{Json, Limits, Protobuf};
-use pitaya_driver::{Native, Server, ServerHandle, Tls};
+use pitaya_driver::{Native, Server, ServerHandle};
 use pitaya_smol::Smol;
 use pitaya_tokio::Tokio;
 use tokio::runtime::Builder;
@@ -117,11 +117,12 @@ fn server<R: Native>(settings: Settings, echo: Echo) -> Server<R> {
         Serializer::Json => Server::new("connector", app::<Json>(echo)),
         Serializer::Protobuf => Server::new("connector", app::<Protobuf>(echo)),
     };
+    let tls = certificate::shown().tls.clone();
     let server = match settings.transport {
         Transport::Tcp => server.tcp(ANY),
-        Transport::Tls => server.tls(ANY, tls()),
+        Transport::Tls => server.tls(ANY, tls),
         Transport::Ws => server.ws(ANY),
-        Transport::Wss => server.wss(ANY, tls()),
+        Transport::Wss => server.wss(ANY, tls),
     };
     let server = server
         .limits(Limits::default().heartbeat(Duration::from_secs(1)))
@@ -131,11 +132,6 @@ fn server<R: Native>(settings: Settings, echo: Echo) -> Server<R> {
             _ => Ok(()),
         });
     if settings.dictionary { server.dictionary(DICTIONARY) } else { server }
-}
-
-fn tls() -> Tls {
-    let shown = certificate::shown();
-    Tls::from_pem(&shown.certificate, &shown.key).expect("it was just made")
 }
 
 const ANY: &str = "127.0.0.1:0";

@@ -1,13 +1,10 @@
-//! The table of peers: what each run adds to it, and what is said where a peer is missing.
+//! What runs against peers add to their table, and what is said where a peer is missing.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::sync::Mutex;
 
-/// Adds a row. They have a mark of their own, by which a script finds them among all else.
-pub(crate) fn add(peer: &str, transport: &str, runtime: &str, passed: usize, failed: usize) {
-    println!("PEER  {peer:35}  {transport:4}  {runtime:18}  {passed:4} passed  {failed:3} failed");
-}
+pub(crate) use pitaya_tests::peers::add;
 
 /// Counts a test that passed, and adds the row of its kind once all of them have.
 pub(crate) fn add_one_of(

@@ -2,8 +2,10 @@
 
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+
+use pitaya_tests::peers;
 
 /// Whether there is Node. Says so if not, and panics where the tests are required.
 pub(crate) fn has_node() -> bool {
@@ -64,17 +66,50 @@ pub(crate) fn folder() -> PathBuf {
 
 /// Runs the tests of a file, in Node's own runner, with what they print among the rest.
 pub(crate) fn node_tests(file: &str, environment: &[(&str, &str)]) {
-    run(Command::new("node")
-        .args(["--test", "--test-force-exit", "--test-timeout=60000", "--test-reporter=spec", file])
-        .envs(environment.iter().copied())
-        .current_dir(folder()));
+    run(&mut node(file, environment));
+}
+
+/// The same for tests against a peer, which has a row in the table of peers however they end.
+pub(crate) fn peer_tests((peer, runtime): (&str, &str), file: &str, environment: &[(&str, &str)]) {
+    let mut node = node(file, environment);
+    let done = output(&mut node);
+    let said = String::from_utf8_lossy(&done.stdout);
+    // The last that the runner prints, as in `ℹ pass 11`.
+    let count = |what: &str| {
+        let (_, rest) = said.rsplit_once(&format!("\u{2139} {what} ")).unwrap_or_default();
+        rest.split_whitespace().next().and_then(|count| count.parse().ok()).unwrap_or(0)
+    };
+    peers::add(peer, "ws", runtime, count("pass"), count("fail") + count("cancelled"));
+    assert_success(&node, &done);
+}
+
+fn node(file: &str, environment: &[(&str, &str)]) -> Command {
+    let mut node = Command::new("node");
+    node.args([
+        "--test",
+        "--test-force-exit",
+        "--test-timeout=60000",
+        "--test-reporter=spec",
+        file,
+    ])
+    .envs(environment.iter().copied())
+    .current_dir(folder());
+    node
 }
 
 pub(crate) fn run(command: &mut Command) {
+    let done = output(command);
+    assert_success(command, &done);
+}
+
+fn output(command: &mut Command) -> Output {
     let done = command.stdin(Stdio::null()).output().expect("the program starts");
-    let said = String::from_utf8_lossy(&done.stdout);
-    println!("{said}");
-    let text = String::from_utf8_lossy(&done.stderr);
+    println!("{}", String::from_utf8_lossy(&done.stdout));
+    done
+}
+
+fn assert_success(command: &Command, done: &Output) {
+    let [said, text] = [&done.stdout, &done.stderr].map(|text| String::from_utf8_lossy(text));
     assert!(done.status.success(), "{command:?}\n{said}\n{text}");
 }
 
