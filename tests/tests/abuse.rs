@@ -8,6 +8,8 @@
 
 use std::time::Duration;
 
+#[path = "abuse/crowd.rs"]
+mod crowd;
 #[path = "abuse/files.rs"]
 mod files;
 #[path = "abuse/flood.rs"]

@@ -1,30 +1,36 @@
 //! Clients that are pushed to and do not read.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pitaya_core::Counter;
+use pitaya_core::{Counter, Limits};
 use pitaya_proto::packet::PacketKind;
 use pitaya_tests::doors::Door;
-use pitaya_tests::raw::{RawClient, packet};
+use pitaya_tests::raw::{RawClient, Received, packet};
 use pitaya_tests::sim::Wire;
 
 use crate::NEVER;
-use crate::siege::{Attacker, Siege};
+use crate::crowd::{Accounts, Ear};
+use crate::siege::{Attacker, Seen, Siege};
 
-/// Ten pushes in a second, to 700 sessions: what counts is that these do not read at all.
+/// Ten pushes in a second, to a group of 700: what counts is that these do not read at all.
 #[test]
 fn those_who_take_nothing_for_5_seconds_are_closed() {
     let siege = Siege::new("500 that do not read", 500)
         .pushing(Duration::from_millis(100), 1 << 10)
         .lasting(Duration::from_secs(9));
     let calm = siege.calm();
-    let seen = siege.run(never_read);
+    let (seen, heard) = hold(&siege);
     assert_eq!((seen.harmed, seen.left), (0, 0));
     assert_eq!(seen.counters.count(Counter::ConnectionsSlow), 500);
     assert!(seen.answer * 2 <= calm.answer * 3, "{:?} and {:?}", seen.answer, calm.answer);
+    every_push_is_accounted_for(&seen, heard, 500);
+    // What is pushed in those 5 s, in a buffer that doubles.
+    assert!(seen.peak_bytes < calm.peak_bytes + (500 * 128 << 10), "{}", seen.peak_bytes);
 
     let siege = siege.fewer(500).with("  without write_timeout", |l| l.write_timeout(NEVER));
-    let seen = siege.run(never_read);
+    let (seen, _) = hold(&siege);
     assert_eq!((seen.harmed, seen.left), (0, 500));
 }
 
@@ -36,30 +42,67 @@ fn no_more_waits_for_one_client_than_its_limit() {
         .honest_at(&[Door::Tcp])
         .pushing(Duration::from_millis(12), 512)
         .lasting(Duration::from_secs(6));
-    let seen = siege.run(never_read);
+    let calm = siege.calm();
+    let (seen, heard) = hold(&siege);
     assert_eq!((seen.harmed, seen.left), (0, 0));
     assert_eq!(seen.counters.count(Counter::PushesRefused), 100);
+    every_push_is_accounted_for(&seen, heard, 100);
+    // 256 packets of 512 bytes and more, in a buffer that doubles.
+    assert!(seen.peak_bytes < calm.peak_bytes + (100 * 320 << 10), "{}", seen.peak_bytes);
 
     let siege = siege.fewer(100).pushing(Duration::from_millis(4), 128);
-    let bounded = siege.with("  many small pushes", |limits| limits).run(never_read);
+    let (bounded, _) = hold(&siege.with("  many small pushes", |limits| limits));
     let siege = siege
         .with("  without outbound_packets_max", |limits| limits.outbound_packets_max(usize::MAX));
-    let seen = siege.run(never_read);
+    let (seen, _) = hold(&siege);
     assert_eq!(seen.counters.count(Counter::PushesRefused), 0);
     assert!(seen.peak_bytes > bounded.peak_bytes * 2, "{}", seen.peak_bytes);
 }
 
-async fn never_read(Attacker { doors, sim, .. }: Attacker) {
+/// What was taken came in order to who stayed, or was refused, or was on its way to a session that
+/// closed, which is bounded: nothing else became of it.
+fn every_push_is_accounted_for(seen: &Seen, heard: u64, closed: u64) {
+    let count = |counter| seen.counters.count(counter);
+    let Accounts { taken, to_open, to_closed } = seen.accounts;
+    assert_eq!(taken, to_open + to_closed);
+    assert_eq!(seen.heard, to_open);
+    assert_eq!(count(Counter::PushesTaken) + count(Counter::PushesRefused), taken);
+    let lost = to_closed - heard - count(Counter::PushesRefused);
+    let lost_max = Limits::default().outbound_packets_max as u64 + IN_WINDOW;
+    assert_eq!(heard, HEARD * closed);
+    assert!((closed..=lost_max * closed).contains(&lost), "{lost}");
+}
+
+/// What was seen, and how many pushes the attackers heard.
+fn hold(siege: &Siege) -> (Seen, u64) {
+    let heard = Arc::<AtomicU64>::default();
+    let seen = siege.run(|attacker| stop_reading(attacker, Arc::clone(&heard)));
+    (seen, heard.load(Ordering::Relaxed))
+}
+
+async fn stop_reading(Attacker { doors, sim, .. }: Attacker, heard: Arc<AtomicU64>) {
     // A narrow one, so that what waits does so at the server.
-    let wire = Wire::default().window_bytes(4 << 10);
+    let wire = Wire::default().window_bytes(WINDOW_BYTES);
     let Ok(mut client) = doors.enter_over(Door::Tcp, wire).await.map(RawClient::new) else {
         return;
     };
     if client.open("deaf").await.is_err() || client.request(1, "hall.join", "null").await.is_err() {
         return;
     }
+    let mut ear = Ear::default();
+    while ear.heard() < HEARD {
+        let Ok(Some(Received::Push(_, text))) = client.next().await else { return };
+        assert!(ear.hear(&text), "{text}");
+    }
+    heard.fetch_add(ear.heard(), Ordering::Relaxed);
     let beat = packet(PacketKind::Heartbeat, &[]);
     while client.send(&beat).await.is_ok() {
         sim.sleep(Duration::from_millis(500)).await;
     }
 }
+
+/// How many pushes somebody hears before it stops reading.
+const HEARD: u64 = 3;
+const WINDOW_BYTES: usize = 4 << 10;
+/// Pushes that may be on their way: the smallest here is of 512 bytes.
+const IN_WINDOW: u64 = WINDOW_BYTES as u64 / 512;

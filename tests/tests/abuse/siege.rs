@@ -13,6 +13,7 @@ use pitaya_tests::doors::{AnyClient, Door, Doors};
 use pitaya_tests::raw::Received;
 use pitaya_tests::sim::{Sim, World};
 
+use crate::crowd::{Accounts, Crowd, Ear};
 use crate::hall::{Hall, start};
 
 /// Who attacks, and for how long.
@@ -54,6 +55,10 @@ pub(crate) struct Seen {
     pub(crate) answer: Duration,
     /// The most memory that the whole world had, attackers and network included.
     pub(crate) peak_bytes: u64,
+    /// What became of the pushes.
+    pub(crate) accounts: Accounts,
+    /// Pushes that honest clients got, each in its turn.
+    pub(crate) heard: u64,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -99,7 +104,7 @@ impl Siege {
         Self { lasting, ..self }
     }
 
-    /// Everybody who joined is pushed to, so often, so many bytes.
+    /// The group of all who joined is pushed to, so often, so many bytes.
     pub(crate) fn pushing(self, period: Duration, bytes: usize) -> Self {
         Self { pushes: Some((period, bytes)), ..self }
     }
@@ -136,7 +141,7 @@ impl Siege {
         let held = self.start_attack(&doors, attack);
         let newcomer = Arc::new(Mutex::new(None));
         sim.spawn(arrive_late(doors.clone(), self.arriving, Arc::clone(&newcomer)));
-        let (mut sessions, mut shaking) = (0, 0);
+        let (mut sessions, mut shaking, mut crowd) = (0, 0, Crowd::default());
         while sim.time().since(begin) < self.lasting {
             let (pause, bytes) = self.pushes.unwrap_or((Duration::from_millis(100), 0));
             sim.sleep(pause).await;
@@ -144,12 +149,12 @@ impl Siege {
             sessions = sessions.max(server.sessions().saturating_sub(self.honest.len()));
             shaking = shaking.max(server.connections().saturating_sub(server.sessions()));
             if self.pushes.is_some() {
-                let text = "x".repeat(bytes);
-                hall.lock().unwrap().retain(|session| session.push("onNews", &text).is_ok());
+                crowd.push(&hall, bytes);
             }
         }
         let left = server.connections().saturating_sub(self.honest.len());
-        let (harmed, answer) = honest.end().await;
+        let accounts = crowd.end();
+        let (harmed, answer, heard) = honest.end().await;
         Seen {
             harmed,
             left,
@@ -159,6 +164,8 @@ impl Siege {
             newcomer: *newcomer.lock().unwrap(),
             answer,
             peak_bytes: 0,
+            accounts,
+            heard,
             counters: Arc::clone(server.counters()),
         }
     }
@@ -210,8 +217,8 @@ struct Honest {
     stops: Arc<AtomicBool>,
 }
 
-/// How long one waited for an answer at most, if it was not harmed.
-type HonestClient = dyn Future<Output = Result<Duration, ()>> + Send;
+/// How long one waited for an answer at most, and how many pushes it heard, if it was not harmed.
+type HonestClient = dyn Future<Output = Result<(Duration, u64), ()>> + Send;
 
 impl Honest {
     /// Starts them, and waits until each has a session.
@@ -227,50 +234,58 @@ impl Honest {
         Self { clients, stops }
     }
 
-    /// Lets them go: how many were harmed, and how long one waited for an answer at most.
-    async fn end(self) -> (usize, Duration) {
+    /// Lets them go: how many were harmed, how long one waited for an answer at most, and how many
+    /// pushes they heard.
+    async fn end(self) -> (usize, Duration, u64) {
         self.stops.store(true, Ordering::Relaxed);
-        let (mut harmed, mut longest) = (0, Duration::ZERO);
+        let (mut harmed, mut longest, mut heard) = (0, Duration::ZERO, 0);
         for client in self.clients {
             match client.await {
-                Ok(wait) => longest = longest.max(wait),
+                Ok((wait, pushes)) => (longest, heard) = (longest.max(wait), heard + pushes),
                 Err(()) => harmed += 1,
             }
         }
-        (harmed, longest)
+        (harmed, longest, heard)
     }
 }
 
-/// Asks now and then; how long it waited for an answer at most, if every answer was right.
+/// Asks now and then; how long it waited for an answer at most, and how many pushes it heard, if
+/// every answer was right and every push came in its turn.
 async fn be_honest(
     doors: Doors, door: Door, number: u64, stops: Arc<AtomicBool>,
-) -> Result<Duration, ()> {
+) -> Result<(Duration, u64), ()> {
     let mut client = doors.open(door).await.map_err(drop)?;
-    ask(&mut client, 1, "hall.join", "null", "null").await?;
+    let mut ear = Ear::default();
+    ask(&mut client, &mut ear, 1, "hall.join", "null", "null").await?;
     let mut longest = Duration::ZERO;
     for id in 2.. {
+        // The answer to what is asked then comes behind the last push.
+        let is_last = stops.load(Ordering::Relaxed);
         let begin = doors.sim.time();
-        double(&mut client, id, number).await?;
+        double(&mut client, &mut ear, id, number).await?;
         longest = longest.max(doors.sim.time().since(begin));
-        if stops.load(Ordering::Relaxed) {
+        if is_last {
             break;
         }
         doors.sim.sleep(Duration::from_millis(1900 + number)).await;
     }
-    Ok(longest)
+    Ok((longest, ear.heard()))
 }
 
-async fn double(client: &mut AnyClient, id: u64, number: u64) -> Result<(), ()> {
+async fn double(client: &mut AnyClient, ear: &mut Ear, id: u64, number: u64) -> Result<(), ()> {
     let (number, twice) = (number.to_string(), (number * 2).to_string());
-    ask(client, id, "math.double", &number, &twice).await
+    ask(client, ear, id, "math.double", &number, &twice).await
 }
 
-/// Asks, and lets pushes pass.
+/// Asks, and hears pushes while it waits.
 async fn ask(
-    client: &mut AnyClient, id: u64, route: &str, body: &str, expected: &str,
+    client: &mut AnyClient, ear: &mut Ear, id: u64, route: &str, body: &str, expected: &str,
 ) -> Result<(), ()> {
     let mut answer = client.request(id, route, body).await;
-    while let Ok(Some(Received::Push(..))) = answer {
+    while let Ok(Some(Received::Push(_, text))) = &answer {
+        if !ear.hear(text) {
+            return Err(());
+        }
         answer = client.next().await;
     }
     let expected = Received::Reply(id, expected.to_owned());
@@ -282,7 +297,7 @@ async fn arrive_late(doors: Doors, after: Duration, waited: Arc<Mutex<Option<Dur
     doors.sim.sleep(after + Duration::from_millis(100)).await;
     let begin = doors.sim.time();
     if let Ok(mut client) = doors.open(Door::Tcp).await
-        && double(&mut client, 1, 1).await.is_ok()
+        && double(&mut client, &mut Ear::default(), 1, 1).await.is_ok()
     {
         *waited.lock().unwrap() = Some(doors.sim.time().since(begin));
     }
