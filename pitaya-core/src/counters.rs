@@ -67,6 +67,8 @@ counters! {
     NotifiesDropped = "notifies_dropped";
     /// Notifies whose handler failed, or whose argument was none.
     NotifiesFailed = "notifies_failed";
+    /// Connections closed because of all they held the most, when too much waited for all of them.
+    OutboundShed = "outbound_shed";
     /// Packets that did not finish in time.
     PacketsUnfinished = "packets_unfinished";
     /// Times a session was not read because a bound was reached.

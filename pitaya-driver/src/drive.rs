@@ -40,6 +40,10 @@ pub trait Serve<M: Machine> {
     /// Goes on with what takes longer, and says what it decides.
     fn poll_commands(&mut self, now: Instant, cx: &mut Context<'_>, commands: &mut Vec<M::Command>);
 
+    /// So many bytes wait to be written, after all was written that the peer takes. Told after each
+    /// turn.
+    fn handle_waiting(&mut self, _bytes: usize) {}
+
     /// Whether nothing is left to be done once the stream is closed.
     fn is_done(&self) -> bool;
 }
@@ -123,6 +127,7 @@ where
         self.engine.machine.rest();
         buffers.outbox.take_back(self.engine.machine.outbox());
         self.engine.commands = Vec::new();
+        self.engine.serve.handle_waiting(self.engine.machine.outbox().remaining());
         let rested = self.rest(now, cx);
         // The machine may still have to tell why it ended.
         if is_cut { Poll::Pending } else { rested }

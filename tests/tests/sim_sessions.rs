@@ -156,6 +156,37 @@ fn pushes_that_overflow_close_the_client_that_does_not_read_and_no_other() {
 }
 
 #[test]
+fn of_two_who_do_not_read_the_one_that_holds_more_is_closed_when_too_much_waits_for_both() {
+    for seed in sim::seeds(20) {
+        sim::run(seed, |sim| async move {
+            let hall = Hall::new(&sim);
+            let limits = Limits::default().process_outbound_bytes_max(1000);
+            let server = start(&sim, Server::new("gate", app(&hall)).limits(limits)).await;
+            let mut slow = Vec::new();
+            for ticks in ["20", "100"] {
+                let wire = Wire::default().window_bytes(200);
+                let stream = sim.dial(server.addresses()[0], wire).await.unwrap();
+                let mut client = RawClient::new(stream);
+                client.open("slow").await.unwrap();
+                client.send(&notify("hall.listen", ticks)).await.unwrap();
+                slow.push(client);
+            }
+            sim.sleep(Duration::from_secs(3)).await;
+            assert_eq!(hall.closings(), ["the client reads too slowly for what is pushed to it"]);
+            assert_eq!(server.counters().count(Counter::OutboundShed), 1);
+            for tick in 0..20 {
+                let push = Received::Push("onTick".to_owned(), tick.to_string());
+                assert_eq!(slow[0].next().await.unwrap(), Some(push));
+            }
+            // What was written and what was shed no longer counts.
+            slow[0].send(&notify("hall.listen", "20")).await.unwrap();
+            sim.sleep(Duration::from_secs(1)).await;
+            assert_eq!((server.sessions(), server.connections()), (1, 1));
+        });
+    }
+}
+
+#[test]
 fn whoever_binds_and_leaves_in_whatever_order_hooks_and_logins_stay_right() {
     let mut seen = BTreeMap::new();
     for seed in sim::seeds(200) {

@@ -6,6 +6,7 @@ mod closing;
 mod descriptors;
 mod entrance;
 mod host;
+mod outbound;
 pub mod proxy;
 mod serve;
 mod shared;

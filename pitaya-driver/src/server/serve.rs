@@ -101,7 +101,13 @@ impl<R: Runtime> Drop for ServePlayer<R> {
     /// hooks are told as ever.
     fn drop(&mut self) {
         let (session, shared) = (self.session.as_ref(), &self.place.shared);
-        let why = if shared.stops() { CloseReason::Shutdown } else { CloseReason::Closed };
+        let why = if self.place.is_shed() {
+            CloseReason::OutboxFull
+        } else if shared.stops() {
+            CloseReason::Shutdown
+        } else {
+            CloseReason::Closed
+        };
         let begun = session.and_then(|session| Closing::begin(shared, session, &why));
         if let Some(closing) = self.closing.take().or_else(|| begun.map(Box::new)) {
             shared.runtime.spawn(closing);
@@ -192,6 +198,10 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
         });
         self.close_overrun(commands);
         self.poll_closing(cx);
+    }
+
+    fn handle_waiting(&mut self, bytes: usize) {
+        self.place.handle_waiting(bytes);
     }
 
     fn is_done(&self) -> bool {

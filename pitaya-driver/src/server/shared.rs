@@ -17,6 +17,7 @@ use crate::mailbox::Mailbox;
 use crate::runtime::{Listener, Runtime};
 use crate::server::accept::accept_all;
 use crate::server::acceptor::Door;
+use crate::server::outbound::Outbound;
 use crate::server::sources::{Crowd, Sources};
 use crate::timers::{Sleep, Timers};
 use crate::transport::turns::Turns;
@@ -34,6 +35,7 @@ pub(super) struct Shared<R> {
     opened: AtomicU64,
     /// Connections that are not ready to work.
     shaking: Mutex<BTreeMap<u64, Shaking>>,
+    outbound: Mutex<Outbound<Address>>,
     sources: Mutex<Sources>,
     crowd: Mutex<Crowd>,
     acceptors: AtomicUsize,
@@ -69,6 +71,7 @@ impl<R: Runtime> Shared<R> {
             open: Mutex::default(),
             opened: AtomicU64::new(0),
             shaking: Mutex::default(),
+            outbound: Mutex::default(),
             sources: Mutex::default(),
             crowd: Mutex::default(),
             acceptors: AtomicUsize::new(0),
@@ -101,7 +104,8 @@ impl<R: Runtime> Shared<R> {
         open.insert(id, Arc::clone(&mailbox));
         let shaking = Shaking { address: Arc::clone(&mailbox), heard: self.runtime.now() };
         lock(&self.shaking).insert(id, shaking);
-        Some(Place { id, mailbox, shaking: true, shared: Arc::clone(self), source: None })
+        let shared = Arc::clone(self);
+        Some(Place { id, mailbox, shaking: true, waiting: 0, shared, source: None })
     }
 
     /// Notes where a session was opened from, unless that is limited, and says so if most come from
@@ -258,6 +262,8 @@ pub(super) struct Place<R: Runtime> {
     pub(super) shared: Arc<Shared<R>>,
     id: u64,
     shaking: bool,
+    /// Bytes that waited to be written after its last turn.
+    waiting: usize,
     /// Where it comes from, if that is counted.
     source: Option<Box<IpAddr>>,
 }
@@ -286,6 +292,28 @@ impl<R: Runtime> Place<R> {
         }
     }
 
+    /// Notes what waits to be written; too much for all of them costs those their connections that
+    /// hold most, at once and with all that they hold.
+    pub(super) fn handle_waiting(&mut self, bytes: usize) {
+        if bytes == self.waiting {
+            return;
+        }
+        let before = std::mem::replace(&mut self.waiting, bytes);
+        let mut outbound = lock(&self.shared.outbound);
+        outbound.change(self.id, before, bytes, || Arc::clone(&self.mailbox));
+        let config = &self.shared.config;
+        while let Some(worst) = outbound.shed(config.limits.process_outbound_bytes_max) {
+            config.counters.add(Counter::OutboundShed);
+            tracing::debug!("too much waits for all clients, so who holds most is closed");
+            worst.cut();
+        }
+    }
+
+    /// Whether it was closed for what it held.
+    pub(super) fn is_shed(&self) -> bool {
+        self.waiting > 0 && lock(&self.shared.outbound).is_shed(self.id, self.waiting)
+    }
+
     /// The connection is ready to work, or will never be.
     pub(super) fn end_handshake(&mut self) {
         if std::mem::take(&mut self.shaking) {
@@ -301,6 +329,7 @@ impl<R: Runtime> Place<R> {
 impl<R: Runtime> Drop for Place<R> {
     fn drop(&mut self) {
         self.end_handshake();
+        self.handle_waiting(0);
         self.mailbox.close();
         if let Some(source) = &self.source {
             lock(&self.shared.sources).leave(**source);

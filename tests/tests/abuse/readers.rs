@@ -1,7 +1,7 @@
 //! Clients that are pushed to and do not read.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pitaya_core::{Counter, Limits};
@@ -59,6 +59,36 @@ fn no_more_waits_for_one_client_than_its_limit() {
     assert!(seen.peak_bytes > bounded.peak_bytes * 2, "{}", seen.peak_bytes);
 }
 
+/// They come one after another, so that the first of them hold most.
+#[test]
+fn who_holds_most_is_closed_when_too_much_waits_for_all_clients() {
+    let siege = Siege::new("100 that do not read, 2 MiB for all", 100)
+        .honest_at(&[Door::Tcp])
+        .pushing(Duration::from_millis(24), 512)
+        .arriving(Duration::from_secs(1))
+        .lasting(Duration::from_millis(4500))
+        .with("100 that do not read, 2 MiB for all", |limits| {
+            limits.write_timeout(NEVER).process_outbound_bytes_max(2 << 20)
+        });
+    let calm = siege.calm();
+    let (seen, gone) = outlast(&siege);
+    let shed = seen.counters.count(Counter::OutboundShed);
+    assert_eq!((seen.harmed, shed), (0, gone.len() as u64));
+    assert!((50..95).contains(&gone.len()), "{gone:?}");
+    assert!(gone.iter().all(|number| *number < gone.len() + 10), "{gone:?}");
+    // Buffers double, and what is in the network counts here as well.
+    let held_max = 8 << 20;
+    assert!(seen.peak_bytes < calm.peak_bytes + held_max, "{}", seen.peak_bytes);
+
+    let siege = siege.fewer(100).with("  without process_outbound_bytes_max", |limits| {
+        limits.process_outbound_bytes_max(usize::MAX)
+    });
+    let calm = siege.calm();
+    let (seen, gone) = outlast(&siege);
+    assert_eq!((seen.harmed, seen.left, gone.len()), (0, 100, 0));
+    assert!(seen.peak_bytes > calm.peak_bytes + held_max, "{}", seen.peak_bytes);
+}
+
 /// What was taken came in order to who stayed, or was refused, or was on its way to a session that
 /// closed, which is bounded: nothing else became of it.
 fn every_push_is_accounted_for(seen: &Seen, heard: u64, closed: u64) {
@@ -71,6 +101,20 @@ fn every_push_is_accounted_for(seen: &Seen, heard: u64, closed: u64) {
     let lost_max = Limits::default().outbound_packets_max as u64 + IN_WINDOW;
     assert_eq!(heard, HEARD * closed);
     assert!((closed..=lost_max * closed).contains(&lost), "{lost}");
+}
+
+/// What was seen, and which attackers lost their connection.
+fn outlast(siege: &Siege) -> (Seen, Vec<usize>) {
+    let gone = Arc::<Mutex<Vec<usize>>>::default();
+    let seen = siege.run(|attacker| {
+        let (number, gone) = (attacker.number, Arc::clone(&gone));
+        async move {
+            stop_reading(attacker, Arc::default()).await;
+            gone.lock().unwrap().push(number);
+        }
+    });
+    let gone = std::mem::take(&mut *gone.lock().unwrap());
+    (seen, gone)
 }
 
 /// What was seen, and how many pushes the attackers heard.
