@@ -13,6 +13,8 @@ use pitaya_tokio::{ClientConfig, CloseReason, Instant, Stream, Tokio};
 #[derive(Clone, Debug)]
 pub(crate) struct Door {
     url: Url,
+    /// What it is called where something is wrong with it.
+    name: String,
     tls: Option<TlsClient>,
 }
 
@@ -41,7 +43,22 @@ impl Door {
             |why| format!("`{}` is not the address of a server: {why}", url.escape_debug());
         let url: Url = url.parse().map_err(refuse)?;
         let tls = url.scheme().is_secure().then(|| trust.client()).transpose()?;
-        Ok(Self { url, tls })
+        Ok(Self { name: url.to_string(), url, tls })
+    }
+
+    /// What may be behind an address without a scheme, by which it is called.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    pub(crate) fn behind(scheme: &str, address: &str, trust: &Trust) -> Result<Self, String> {
+        let door = Self::parse(&format!("{scheme}://{address}"), trust)?;
+        Ok(Self { name: address.to_owned(), ..door })
+    }
+
+    /// How and where it is spoken to.
+    pub(crate) fn url(&self) -> String {
+        self.url.to_string()
     }
 
     /// The addresses behind it.
@@ -74,7 +91,7 @@ impl Door {
     }
 
     fn transport(&self, now: Instant, config: &ClientConfig) -> io::Result<Transport> {
-        let Self { url, tls } = self;
+        let Self { url, tls, .. } = self;
         let authority = url.authority();
         let tls = tls.as_ref().map(|tls| (tls, url.host()));
         let web = url.scheme().is_web().then(|| (&*authority, url.path()));
@@ -84,7 +101,7 @@ impl Door {
 
 impl fmt::Display for Door {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.url.fmt(f)
+        f.write_str(&self.name)
     }
 }
 

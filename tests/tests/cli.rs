@@ -12,6 +12,7 @@ mod running;
 mod script;
 
 use std::fs;
+use std::net::TcpListener;
 use std::process::id;
 
 use pitaya_tests::certificate::Certificate;
@@ -49,7 +50,7 @@ fn lines_from_a_pipe_are_answered_one_by_one() {
 #[test]
 fn what_goes_wrong_in_a_pipe_is_told_and_the_rest_still_runs() {
     let hall = Hall::start();
-    let lines = "fly\nrequest hall.fail\npush on Type\nrequest\nconnect\nrequest hall.echo 1\n\
+    let lines = "fly\nrequest hall.fail\nrequest\nconnect\nrequest hall.echo 1\n\
                  request hall.gone\nroutes";
     let said = pitaya(&["repl", &hall.url()], lines);
     let expected = [
@@ -66,7 +67,6 @@ fn what_goes_wrong_in_a_pipe_is_told_and_the_rest_still_runs() {
     let connected = format!("error: connected to {} already", hall.url());
     let expected = [
         "error: no command `fly`; `help` lists them",
-        "error: the pushes of on have types in Protobuf alone, which comes with descriptors later",
         "error: write it as: request ROUTE [DATA]",
         &connected,
     ];
@@ -130,13 +130,24 @@ fn a_script_goes_on_after_an_error_of_the_server_and_fails_in_the_end() {
 }
 
 #[test]
+fn a_script_goes_on_after_the_type_of_a_push_which_json_has_no_use_for() {
+    let hall = Hall::start();
+    let script = scratch("push.txt");
+    fs::write(&script, "push onSeven Seven\nrequest hall.echo 2").unwrap();
+    let said = pitaya(&["repl", "-f", script.to_str().unwrap(), &hall.url()], "");
+    let note = "the pushes of onSeven have types in Protobuf alone, which comes with descriptors \
+                later";
+    assert_eq!((&said.lines()[1..], said.code), (&[note, "sv-> 2"][..], 0), "{said:?}");
+}
+
+#[test]
 fn a_script_ends_at_what_cannot_be_done_and_names_the_line() {
     let script = scratch("undone.txt");
     let name = script.to_str().unwrap();
     for (lines, at, why) in [
         ("request hall.echo", 1, "not connected: `connect` comes first"),
-        ("routes\nconnect 127.0.0.1:1\n", 2, "cannot connect to tcp://127.0.0.1:1: "),
-        ("routes\n\npush on Type", 3, "the pushes of on have types in Protobuf alone"),
+        ("routes\nconnect tcp://127.0.0.1:1\n", 2, "cannot connect to tcp://127.0.0.1:1: "),
+        ("routes\n\nconnect 127.0.0.1:1", 3, "cannot connect to 127.0.0.1:1: "),
         ("routes\nfly", 2, "no command `fly`"),
     ] {
         fs::write(&script, lines).unwrap();
@@ -198,6 +209,33 @@ fn every_kind_of_door_is_gone_through() {
         assert_eq!((said.code, &report["connected"]), (0, &3.into()), "{said:?}");
         assert!(report["replies"].as_u64() > Some(0), "{report}");
     }
+}
+
+#[test]
+fn a_door_that_nobody_names_the_kind_of_is_found() {
+    let hall = Hall::start();
+    let authorities = scratch("finders.pem");
+    fs::write(&authorities, &hall.certificate.chain).unwrap();
+    for url in hall.urls() {
+        let (_, address) = url.split_once("://").unwrap();
+        let talk = ["repl", address.trim_end_matches('/'), "--ca", authorities.to_str().unwrap()];
+        let said = pitaya(&talk, "request hall.echo 5\ndisconnect\nconnect\nrequest hall.echo 6");
+        let connected = format!("connected to {url}");
+        let expected = [&connected, "sv-> 5", "disconnected", &connected, "sv-> 6"];
+        assert_eq!((said.lines(), said.code), (expected.to_vec(), 0), "{said:?}");
+    }
+}
+
+#[test]
+fn whoever_speaks_in_no_way_is_left_with_the_reason_for_each() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let said = pitaya(&["repl", &address], "");
+    let mut lines = said.errors.lines();
+    let start = format!("error: no connection to {address}, whichever way it is spoken to:");
+    assert_eq!((lines.next(), said.code), (Some(&*start), 1), "{said:?}");
+    let ways: Vec<_> = lines.map(|line| line.trim().split(':').next().unwrap()).collect();
+    assert_eq!(ways, ["wss", "ws", "tls", "tcp"], "{said:?}");
 }
 
 #[test]

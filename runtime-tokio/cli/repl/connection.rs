@@ -31,6 +31,16 @@ pub(crate) struct Connection {
     pub(crate) serializer: String,
 }
 
+/// Why there is no connection.
+pub(crate) enum Unopened {
+    /// Nobody is there, whichever way they are spoken to: a whole sentence.
+    Unreached(String),
+    /// What is there does not speak this way, or not in time.
+    Unspoken(String),
+    /// A server understood, and said no.
+    Refused(String),
+}
+
 /// Routes by name, for completion: those of the dictionary, and those that were used or pushed.
 #[derive(Clone, Default)]
 pub(crate) struct Routes(Arc<Mutex<BTreeSet<String>>>);
@@ -46,11 +56,12 @@ impl Connection {
     /// Why there is no connection.
     pub(crate) async fn open(
         door: &Door, config: ClientConfig, screen: &Arc<Screen>, routes: &Routes,
-    ) -> Result<Self, String> {
-        let runtime = Tokio::current().map_err(|error| error.to_string())?;
+    ) -> Result<Self, Unopened> {
+        let runtime = Tokio::current().map_err(|error| Unopened::Unreached(error.to_string()))?;
         let (began, limits) = (runtime.now(), config.limits.clone());
-        let addresses = door.resolve(&runtime).await?;
-        let way = door.dial(&runtime, &addresses, &config).await?;
+        let addresses = door.resolve(&runtime).await.map_err(Unopened::Unreached)?;
+        let way = door.dial(&runtime, &addresses, &config).await;
+        let way = way.map_err(Unopened::Unreached)?;
         let timers = Timers::start(&runtime);
         let mailbox =
             Arc::new(Mailbox::new(limits.outbound_packets_max, limits.outbound_bytes_max));
@@ -75,8 +86,9 @@ impl Connection {
             (&limits, &counters),
         ));
         let deadline = limits.request_deadline;
-        let outcome = opened.await.unwrap_or_else(|_| Err("closed".to_owned()));
-        let serializer = outcome.map_err(|why| format!("no connection to {door}: {why}"))?;
+        let closed = |_| Err(Unopened::Unspoken("closed".to_owned()));
+        let opened = opened.await.unwrap_or_else(closed);
+        let serializer = opened.inspect_err(|_| timers.stop())?;
         Ok(Self { mailbox, runtime, deadline, ended, timers, task, serializer })
     }
 
@@ -154,7 +166,7 @@ struct Serving {
     mailbox: Arc<Mailbox<ClientCommand<Waiter>>>,
     ended: Arc<AtomicBool>,
     /// Whoever waits for the handshake: the serializer of the server, or why there is none.
-    opening: Option<oneshot::Sender<Result<String, String>>>,
+    opening: Option<oneshot::Sender<Result<String, Unopened>>>,
     /// What the stream said when it failed.
     failure: Option<String>,
 }
@@ -190,7 +202,9 @@ impl Serve<ClientConn<Waiter>> for Serving {
                 if self.opening.is_none() && reason != CloseReason::Closed {
                     self.screen.note(&format!("closed: {}", escaped(&why)));
                 }
-                self.opened(Err(why));
+                let is_refusal = matches!(reason, CloseReason::HandshakeRefused(_));
+                let unopened = if is_refusal { Unopened::Refused } else { Unopened::Unspoken };
+                self.opened(Err(unopened(why)));
             }
         }
     }
@@ -206,7 +220,7 @@ impl Serve<ClientConn<Waiter>> for Serving {
 }
 
 impl Serving {
-    fn opened(&mut self, outcome: Result<String, String>) {
+    fn opened(&mut self, outcome: Result<String, Unopened>) {
         if let Some(opening) = self.opening.take() {
             // Whoever connects may have given up.
             let _ = opening.send(outcome);

@@ -2,6 +2,7 @@
 
 mod command;
 mod connection;
+mod find;
 mod json;
 mod prompt;
 mod screen;
@@ -24,7 +25,8 @@ use session::{Failure, Session, Then};
 /// Reads commands from a prompt, from standard input, or from a script.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where to connect at once, such as tcp://127.0.0.1:3250
+    /// Where to connect at once, such as tcp://127.0.0.1:3250; without a scheme wss, ws, tls and
+    /// tcp are tried
     url: Option<String>,
     /// Where a server describes its Protobuf types: not there yet
     #[arg(short, long, value_name = "ROUTE", hide = true)]

@@ -7,7 +7,8 @@ use pitaya_tokio::{Bytes, ClientConfig};
 use serde_json::Map;
 
 use super::command::{COMMANDS, Command, Handshake};
-use super::connection::{Connection, Routes};
+use super::connection::{Connection, Routes, Unopened};
+use super::find::find;
 use super::screen::Screen;
 use crate::door::{Door, Trust};
 
@@ -72,7 +73,7 @@ impl Session {
             Command::Exit => return Ok(Then::Leave),
             Command::Help => self.help(),
             Command::Notify { route, data } => self.notify(&route, data)?,
-            Command::Push { route, .. } => return Err(Failure::Refused(no_descriptors(&route))),
+            Command::Push { route, .. } => self.screen.note(&no_descriptors(&route)),
             Command::Request { route, data } => self.request(&route, data).await?,
             Command::Routes => self.list_routes(),
             Command::SetHandshake(change) => self.change_handshake(change),
@@ -93,16 +94,33 @@ impl Session {
         }
         self.leave().await;
         let url = url.unwrap_or_else(|| self.url.clone());
-        let door = Door::parse(&url, &self.trust).map_err(Failure::Refused)?;
-        let connected = Connection::open(&door, self.config(), &self.screen, &self.routes);
-        let connection = connected.await.map_err(Failure::Refused)?;
-        self.screen.note(&format!("connected to {door}"));
+        let (url, connection) = self.find(&url).await.map_err(Failure::Refused)?;
+        self.screen.note(&format!("connected to {url}"));
         if connection.serializer != "json" {
             let warning = "it speaks {}, not JSON: what it says is shown as it comes";
             self.screen.note(&warning.replace("{}", &connection.serializer));
         }
         (self.connection, self.url) = (Some(connection), url);
         Ok(())
+    }
+
+    /// A connection, and the URL to find it again.
+    async fn find(&self, url: &str) -> Result<(String, Connection), String> {
+        let open = async |door: &Door, config| {
+            Connection::open(door, config, &self.screen, &self.routes).await
+        };
+        if !url.contains("://") {
+            let (door, connection) = find(url, &self.trust, &self.config(), open).await?;
+            return Ok((door.url(), connection));
+        }
+        let door = Door::parse(url, &self.trust)?;
+        match open(&door, self.config()).await {
+            Ok(connection) => Ok((door.url(), connection)),
+            Err(Unopened::Unreached(why)) => Err(why),
+            Err(Unopened::Refused(why) | Unopened::Unspoken(why)) => {
+                Err(format!("no connection to {door}: {why}"))
+            }
+        }
     }
 
     async fn disconnect(&mut self) -> Result<(), Failure> {
