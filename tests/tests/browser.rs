@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use pitaya_driver::Native;
 use pitaya_smol::Smol;
 use pitaya_tokio::Tokio;
+use serde_json::json;
 use tokio::runtime::Builder;
 
 use hall::{BlockOn, Hall};
@@ -51,6 +52,37 @@ fn a_client_with_the_types_of_its_server_is_checked_by_the_compiler() {
     if tools::has_packages() {
         compile(&["--project", "."]);
     }
+}
+
+#[test]
+fn what_the_document_shows_compiles() {
+    if !tools::has_packages() {
+        return;
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("web-client");
+    // What an earlier document showed is gone.
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder).unwrap();
+    let document = fs::read_to_string(workspace().join("docs/web-client.md")).unwrap();
+    let snippets = snippets(&document);
+    assert_eq!(snippets.len(), 3, "in a page, in Node, with types");
+    let web = workspace().join("examples/web");
+    for (number, snippet) in snippets.iter().enumerate() {
+        // Where a page finds the client, and where a program does.
+        let client = format!("\"{}\"", web.join("pitaya.js").display());
+        let snippet = snippet.replace("\"/pitaya.js\"", &client);
+        let snippet = snippet.replace("\"./pitaya.js\"", &client);
+        fs::write(folder.join(format!("{number}.ts")), snippet).unwrap();
+    }
+    fs::write(folder.join("ws.d.ts"), TYPES_OF_WS).unwrap();
+    let project = json!({
+        "extends": web.join("tsconfig.json"),
+        // A document names what its readers go on with.
+        "compilerOptions": { "noEmit": true, "noUnusedLocals": false },
+        "include": ["*.ts"],
+    });
+    fs::write(folder.join("tsconfig.json"), project.to_string()).unwrap();
+    compile(&["--project", folder.to_str().unwrap()]);
 }
 
 #[test]
@@ -131,6 +163,25 @@ fn compile(arguments: &[&str]) {
     let compiler = "node_modules/typescript/bin/tsc";
     tools::run(Command::new("node").arg(compiler).args(arguments).current_dir(tools::folder()));
 }
+
+/// The texts in JavaScript and TypeScript of a document, also those in a page.
+fn snippets(document: &str) -> Vec<&str> {
+    let fenced = document.split("\n```").skip(1).step_by(2);
+    fenced
+        .filter_map(|fenced| {
+            let (language, text) = fenced.split_once('\n')?;
+            match language {
+                "js" | "ts" => Some(text),
+                "html" => text.split_once("<script type=\"module\">")?.1.split("</script>").next(),
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+/// The package brings none, and its class is like that of a browser.
+const TYPES_OF_WS: &str = "\
+declare module \"ws\" { const WebSocket: typeof globalThis.WebSocket; export default WebSocket; }";
 
 fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
