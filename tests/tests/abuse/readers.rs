@@ -27,7 +27,7 @@ fn those_who_take_nothing_for_5_seconds_are_closed() {
     assert!(seen.answer * 2 <= calm.answer * 3, "{:?} and {:?}", seen.answer, calm.answer);
     every_push_is_accounted_for(&seen, heard, 500);
     // What is pushed in those 5 s, in a buffer that doubles.
-    assert!(seen.peak_bytes < calm.peak_bytes + (500 * 128 << 10), "{}", seen.peak_bytes);
+    assert!(seen.peak_bytes < calm.peak_bytes + ((500 * 128) << 10), "{}", seen.peak_bytes);
 
     let siege = siege.fewer(500).with("  without write_timeout", |l| l.write_timeout(NEVER));
     let (seen, _) = hold(&siege);
@@ -48,7 +48,7 @@ fn no_more_waits_for_one_client_than_its_limit() {
     assert_eq!(seen.counters.count(Counter::PushesRefused), 100);
     every_push_is_accounted_for(&seen, heard, 100);
     // 256 packets of 512 bytes and more, in a buffer that doubles.
-    assert!(seen.peak_bytes < calm.peak_bytes + (100 * 320 << 10), "{}", seen.peak_bytes);
+    assert!(seen.peak_bytes < calm.peak_bytes + ((100 * 320) << 10), "{}", seen.peak_bytes);
 
     let siege = siege.fewer(100).pushing(Duration::from_millis(4), 128);
     let (bounded, _) = hold(&siege.with("  many small pushes", |limits| limits));
@@ -96,7 +96,9 @@ fn every_push_is_accounted_for(seen: &Seen, heard: u64, closed: u64) {
     let Accounts { taken, to_open, to_closed } = seen.accounts;
     assert_eq!(taken, to_open + to_closed);
     assert_eq!(seen.heard, to_open);
-    assert_eq!(count(Counter::PushesTaken) + count(Counter::PushesRefused), taken);
+    // What comes in the very moment in which a session closes, its connection no longer takes.
+    let reached = count(Counter::PushesTaken) + count(Counter::PushesRefused);
+    assert!((taken - closed..=taken).contains(&reached), "{reached} of {taken}");
     let lost = to_closed - heard - count(Counter::PushesRefused);
     let lost_max = Limits::default().outbound_packets_max as u64 + IN_WINDOW;
     assert_eq!(heard, HEARD * closed);
