@@ -14,6 +14,7 @@ use pitaya_core::{
     CloseReason, Counter, Counters, Instant, Limits, Machine, Next, Outbox, earlier,
 };
 use pitaya_proto::zlib::Scratch;
+use smallvec::SmallVec;
 
 use crate::mailbox::Mailbox;
 use crate::runtime::Runtime;
@@ -31,14 +32,16 @@ pub trait Serve<M: Machine> {
     /// Takes an event, and says at once what it decides.
     fn handle_event(
         &mut self, now: Instant, cx: &mut Context<'_>, event: M::Event<'_>,
-        commands: &mut Vec<M::Command>,
+        commands: &mut Commands<M::Command>,
     );
 
     /// The stream failed, with more to say than the machine is told.
     fn handle_failure(&mut self, _error: &io::Error) {}
 
     /// Goes on with what takes longer, and says what it decides.
-    fn poll_commands(&mut self, now: Instant, cx: &mut Context<'_>, commands: &mut Vec<M::Command>);
+    fn poll_commands(
+        &mut self, now: Instant, cx: &mut Context<'_>, commands: &mut Commands<M::Command>,
+    );
 
     /// So many bytes wait to be written, after all was written that the peer takes. Told after each
     /// turn.
@@ -47,6 +50,9 @@ pub trait Serve<M: Machine> {
     /// Whether nothing is left to be done once the stream is closed.
     fn is_done(&self) -> bool;
 }
+
+/// What was decided in a turn, most often one thing, so that it costs no memory of its own.
+pub type Commands<C> = SmallVec<[C; 2]>;
 
 /// A stream at work; see [`Drive::new`].
 #[derive(Debug)]
@@ -80,7 +86,7 @@ where
             runtime,
             socket: Socket { io: Some(io), transport, peer: Peer::Speaks, lingers: None },
             held: Vec::new(),
-            engine: Engine { machine, serve, commands: Vec::new() },
+            engine: Engine { machine, serve },
             mailbox,
             alarm: Alarm::new(Arc::clone(timers)),
             linger_timeout: limits.linger_timeout,
@@ -95,19 +101,21 @@ where
         buffers.outbox.lend(self.engine.machine.outbox());
         let (events_left, bytes_left) = (self.turn_events_max, TURN_BYTES_MAX);
         let scratch = &mut buffers.scratch;
-        let mut turn = Turn { now, cx, scratch, events_left, bytes_left };
-        self.engine.serve.poll_commands(now, turn.cx, &mut self.engine.commands);
+        let commands = Commands::new();
+        let mut turn = Turn { now, cx, scratch, commands, events_left, bytes_left };
+        self.engine.serve.poll_commands(now, turn.cx, &mut turn.commands);
         let mut judged = false;
         loop {
-            if self.mailbox.poll(turn.cx, &mut self.engine.commands).is_ready() {
+            if self.mailbox.has_news() && self.poll_mailbox(&mut turn).is_ready() {
                 return Poll::Ready(());
             }
-            let commanded = !self.engine.commands.is_empty();
+            let commanded = !turn.commands.is_empty();
             self.engine.apply(&mut turn);
             let wants_bytes = self.offer_held(&mut turn);
-            let wrote = self.socket.write(&mut turn, &mut self.engine.machine);
             let read = wants_bytes && self.read(&mut turn, &mut buffers.read, &mut buffers.room);
-            if (commanded || wrote || read) && !turn.is_over() {
+            let wrote = self.socket.write(&mut turn, &mut self.engine.machine);
+            // What is written makes room for what could not be taken before.
+            if (commanded || read || (wrote && !wants_bytes)) && !turn.is_over() {
                 continue;
             }
             // After what the socket holds: when the executor was held up, no peer is to blame.
@@ -118,7 +126,14 @@ where
                 turn.cx.waker().wake_by_ref();
                 break;
             }
-            if !acted {
+            if acted {
+                continue;
+            }
+            // Whoever has a word from now on wakes the task.
+            if self.poll_mailbox(&mut turn).is_ready() {
+                return Poll::Ready(());
+            }
+            if turn.commands.is_empty() {
                 break;
             }
         }
@@ -126,11 +141,14 @@ where
         // An idle connection owns no room for what it writes, is told or runs.
         self.engine.machine.rest();
         buffers.outbox.take_back(self.engine.machine.outbox());
-        self.engine.commands = Vec::new();
         self.engine.serve.handle_waiting(self.engine.machine.outbox().remaining());
         let rested = self.rest(now, cx);
         // The machine may still have to tell why it ended.
         if is_cut { Poll::Pending } else { rested }
+    }
+
+    fn poll_mailbox(&mut self, turn: &mut Turn<'_, '_, M::Command>) -> Poll<()> {
+        self.mailbox.poll(turn.cx, &mut turn.commands)
     }
 
     /// Whether a deadline had come.
@@ -153,7 +171,7 @@ where
     }
 
     /// Gives the machine what is held; whether it wants more.
-    fn offer_held(&mut self, turn: &mut Turn<'_, '_>) -> bool {
+    fn offer_held(&mut self, turn: &mut Turn<'_, '_, M::Command>) -> bool {
         let mut input = &self.held[..];
         let taken = self.engine.pump(turn, &mut input);
         let consumed = self.held.len() - input.len();
@@ -177,7 +195,9 @@ where
     }
 
     /// Reads once, and gives the machine what came. Whether anything did.
-    fn read(&mut self, turn: &mut Turn<'_, '_>, buffer: &mut [u8], room: &mut Room) -> bool {
+    fn read(
+        &mut self, turn: &mut Turn<'_, '_, M::Command>, buffer: &mut [u8], room: &mut Room,
+    ) -> bool {
         let was_open = self.socket.transport.is_open();
         let (mut input, end) = match self.socket.read(turn, buffer, room) {
             Poll::Pending => return false,
@@ -245,17 +265,18 @@ where
 }
 
 /// What a turn has at hand.
-struct Turn<'t, 'c> {
+struct Turn<'t, 'c, C> {
     now: Instant,
     cx: &'t mut Context<'c>,
     scratch: &'t mut Scratch,
+    commands: Commands<C>,
     /// Events that may still be handled in this turn.
     events_left: usize,
     /// Bytes that may still be read in this turn: not all of them make events.
     bytes_left: usize,
 }
 
-impl Turn<'_, '_> {
+impl<C> Turn<'_, '_, C> {
     fn is_over(&self) -> bool {
         self.events_left == 0 || self.bytes_left == 0
     }
@@ -263,19 +284,18 @@ impl Turn<'_, '_> {
 
 /// The machine and who serves it.
 #[derive(Debug)]
-struct Engine<M: Machine, S> {
+struct Engine<M, S> {
     machine: M,
     serve: S,
-    commands: Vec<M::Command>,
 }
 
 impl<M: Machine, S: Serve<M>> Engine<M, S> {
     /// Gives the machine `input` as far as it takes it.
-    fn pump(&mut self, turn: &mut Turn<'_, '_>, input: &mut &[u8]) -> Taken {
+    fn pump(&mut self, turn: &mut Turn<'_, '_, M::Command>, input: &mut &[u8]) -> Taken {
         while turn.events_left > 0 {
             match self.machine.next(turn.now, input, turn.scratch) {
                 Next::Event(event) => {
-                    self.serve.handle_event(turn.now, turn.cx, event, &mut self.commands);
+                    self.serve.handle_event(turn.now, turn.cx, event, &mut turn.commands);
                 }
                 Next::NeedBytes => return Taken::All,
                 Next::Paused => return Taken::Paused,
@@ -286,8 +306,8 @@ impl<M: Machine, S: Serve<M>> Engine<M, S> {
         Taken::Cut
     }
 
-    fn apply(&mut self, turn: &mut Turn<'_, '_>) {
-        for command in self.commands.drain(..) {
+    fn apply(&mut self, turn: &mut Turn<'_, '_, M::Command>) {
+        for command in turn.commands.drain(..) {
             self.machine.handle_command(turn.now, command, turn.scratch);
         }
     }
@@ -340,8 +360,8 @@ enum End {
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
     /// Reads once: what came for the machine, and the end if this was it.
-    fn read<'b>(
-        &mut self, turn: &mut Turn<'_, '_>, buffer: &'b mut [u8], room: &'b mut Room,
+    fn read<'b, C>(
+        &mut self, turn: &mut Turn<'_, '_, C>, buffer: &'b mut [u8], room: &'b mut Room,
     ) -> Poll<(&'b [u8], Option<End>)> {
         let Some(io) = self.io.as_mut().filter(|_| self.peer != Peer::Gone) else {
             return Poll::Pending;
@@ -387,7 +407,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
     }
 
     /// Writes as much as the socket takes. Whether anything was written.
-    fn write<M: Machine>(&mut self, turn: &mut Turn<'_, '_>, machine: &mut M) -> bool {
+    fn write<M: Machine>(&mut self, turn: &mut Turn<'_, '_, M::Command>, machine: &mut M) -> bool {
         let mut written = 0;
         // What a finished machine still holds is for the next connection of its session.
         while let Some(io) = self.io.as_mut().filter(|_| !machine.is_finished()) {

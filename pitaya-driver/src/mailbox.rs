@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use crate::drive::Commands;
+
 /// A bounded queue of commands with one reader: the task that owns the machine.
 ///
 /// Whoever sends never waits. While the reader is at work, nothing is woken: it looks again before
@@ -11,7 +13,7 @@ use std::task::{Context, Poll, Waker};
 #[derive(Debug)]
 pub struct Mailbox<C> {
     inner: Mutex<Inner<C>>,
-    /// Whether there may be commands, so that a reader with none need not lock.
+    /// Whether there is something to see, so that a reader without news need not lock.
     any: AtomicBool,
     bytes_max: usize,
     commands_max: usize,
@@ -95,13 +97,20 @@ impl<C> Mailbox<C> {
     pub(crate) fn cut(&self) {
         let mut inner = self.lock();
         (inner.cut, inner.closed) = (true, true);
+        self.any.store(true, Ordering::Release);
         inner.wake();
+    }
+
+    /// Whether a reader should look: something may have come.
+    pub(crate) fn has_news(&self) -> bool {
+        self.any.load(Ordering::Acquire)
     }
 
     /// Moves all commands to `commands`. If there are none, the task of `cx` is woken by the next
     /// one. `Ready` if the reader must end.
-    pub(crate) fn poll(&self, cx: &Context<'_>, commands: &mut Vec<C>) -> Poll<()> {
+    pub(crate) fn poll(&self, cx: &Context<'_>, commands: &mut Commands<C>) -> Poll<()> {
         let mut inner = self.lock();
+        self.any.store(false, Ordering::Relaxed);
         if inner.cut {
             return Poll::Ready(());
         }
@@ -115,10 +124,11 @@ impl<C> Mailbox<C> {
     }
 
     /// Moves the commands that are there to `commands`, and waits for no others.
-    pub(crate) fn take(&self, commands: &mut Vec<C>) {
-        if self.any.load(Ordering::Acquire) {
+    pub(crate) fn take(&self, commands: &mut Commands<C>) {
+        if self.has_news() {
             let mut inner = self.lock();
-            self.any.store(false, Ordering::Relaxed);
+            // A reader that is cut off must still see it.
+            self.any.store(inner.cut, Ordering::Relaxed);
             inner.take(commands);
         }
     }
@@ -141,10 +151,10 @@ impl<C> Mailbox<C> {
 
 impl<C> Inner<C> {
     /// Whether there were any.
-    fn take(&mut self, commands: &mut Vec<C>) -> bool {
+    fn take(&mut self, commands: &mut Commands<C>) -> bool {
         self.bytes = 0;
         let any = !self.commands.is_empty();
-        commands.append(&mut self.commands);
+        commands.extend(self.commands.drain(..));
         any
     }
 

@@ -19,7 +19,7 @@ use pitaya_core::{
     Machine as _, Next, Payload, Player, Session,
 };
 use pitaya_driver::{
-    Drive, Mailbox, Runtime as _, Serve, Server, ServerHandle, Sleep, Timers, Transport,
+    Commands, Drive, Mailbox, Runtime as _, Serve, Server, ServerHandle, Sleep, Timers, Transport,
 };
 use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::packet::PacketKind;
@@ -229,11 +229,11 @@ impl Serve<Player> for Ignore {
     fn handle_bytes(&mut self, _now: Instant) {}
 
     fn handle_event(
-        &mut self, _: Instant, _: &mut Context<'_>, _: Event<'_>, _: &mut Vec<Command>,
+        &mut self, _: Instant, _: &mut Context<'_>, _: Event<'_>, _: &mut Commands<Command>,
     ) {
     }
 
-    fn poll_commands(&mut self, _: Instant, _: &mut Context<'_>, _: &mut Vec<Command>) {}
+    fn poll_commands(&mut self, _: Instant, _: &mut Context<'_>, _: &mut Commands<Command>) {}
 
     fn is_done(&self) -> bool {
         true

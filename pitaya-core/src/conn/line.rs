@@ -119,10 +119,10 @@ impl Line {
 
     /// Sends a heartbeat if one is due; or gives the end, if a deadline has brought it.
     pub(crate) fn handle_timeout(&mut self, now: Instant, limits: &Limits) -> Option<CloseReason> {
-        for (deadline, reason) in self.deadlines(limits) {
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                return Some(reason);
-            }
+        let mut deadlines = self.deadlines(limits).into_iter().zip(ENDS);
+        let over = deadlines.find(|(deadline, _)| deadline.is_some_and(|by| by <= now));
+        if let Some((_, reason)) = over {
+            return Some(reason);
         }
         if self.heartbeat.as_mut().is_some_and(|heartbeat| heartbeat.handle_timeout(now)) {
             self.write_empty(now, PacketKind::Heartbeat);
@@ -132,22 +132,16 @@ impl Line {
 
     pub(crate) fn poll_timeout(&self, limits: &Limits) -> Option<Instant> {
         let next_beat = self.heartbeat.as_ref().map(|heartbeat| heartbeat.next_beat);
-        self.deadlines(limits).iter().fold(next_beat, |first, (next, _)| earlier(first, *next))
+        self.deadlines(limits).into_iter().fold(next_beat, earlier)
     }
 
-    /// Until when the peer must have done what, and the end if it has not.
-    fn deadlines(&self, limits: &Limits) -> [(Option<Instant>, CloseReason); 4] {
+    /// Until when the peer must have done what; see [`ENDS`].
+    fn deadlines(&self, limits: &Limits) -> [Option<Instant>; 4] {
         // Before the handshake is done, that has a deadline of its own: layers may hold it up.
         let waits = self.shaken_by.is_none() && self.outbox.has_remaining();
         let written_by = waits.then(|| self.written_at + limits.write_timeout);
         let listens = self.heartbeat.as_ref().filter(|_| !self.paused);
-        let heard_by = listens.map(Heartbeat::dead_at);
-        [
-            (self.shaken_by, CloseReason::HandshakeTimeout),
-            (self.packet_by, CloseReason::PacketTimeout),
-            (written_by, CloseReason::SlowReader),
-            (heard_by, CloseReason::Silent),
-        ]
+        [self.shaken_by, self.packet_by, written_by, listens.map(Heartbeat::dead_at)]
     }
 
     /// What waited when nothing else did has all its time before it.
@@ -157,3 +151,11 @@ impl Line {
         }
     }
 }
+
+/// What ends a connection at each of its deadlines.
+const ENDS: [CloseReason; 4] = [
+    CloseReason::HandshakeTimeout,
+    CloseReason::PacketTimeout,
+    CloseReason::SlowReader,
+    CloseReason::Silent,
+];

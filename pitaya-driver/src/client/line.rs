@@ -15,7 +15,7 @@ use pitaya_proto::handshake::HandshakeResponse;
 
 use crate::client::pushes::Pushes;
 use crate::client::watch::Watch;
-use crate::drive::Serve;
+use crate::drive::{Commands, Serve};
 use crate::mailbox::{Mailbox, Sent};
 
 /// Whoever waits for a reply.
@@ -149,7 +149,7 @@ impl Serve<ClientConn<Waiter>> for Serving {
 
     fn handle_event(
         &mut self, _now: Instant, _cx: &mut Context<'_>, event: ClientEvent<'_, Waiter>,
-        _commands: &mut Vec<ClientCommand<Waiter>>,
+        _commands: &mut Commands<ClientCommand<Waiter>>,
     ) {
         match event {
             ClientEvent::Closed(reason) => self.close(reason),
@@ -170,7 +170,8 @@ impl Serve<ClientConn<Waiter>> for Serving {
     }
 
     fn poll_commands(
-        &mut self, _now: Instant, _cx: &mut Context<'_>, _commands: &mut Vec<ClientCommand<Waiter>>,
+        &mut self, _now: Instant, _cx: &mut Context<'_>,
+        _commands: &mut Commands<ClientCommand<Waiter>>,
     ) {
     }
 
@@ -198,7 +199,7 @@ impl Serving {
 
     /// What came too late to be read was never sent.
     fn refuse_unread(&self) {
-        let mut unread = Vec::new();
+        let mut unread = Commands::new();
         let cx = Context::from_waker(Waker::noop());
         // Nobody cuts a client off; what matters is who waits in there.
         let _ = self.mailbox.poll(&cx, &mut unread);

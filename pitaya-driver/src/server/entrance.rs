@@ -12,6 +12,7 @@ use futures_io::AsyncRead;
 use ipnet::IpNet;
 use pitaya_core::{Counter, Instant};
 
+use crate::drive::Commands;
 use crate::runtime::Runtime;
 use crate::server::acceptor::Door;
 use crate::server::proxy;
@@ -127,7 +128,7 @@ async fn wait_for_turn<R: Runtime>(shared: &Shared<R>, deadline: Instant) -> Opt
 
 /// Ends when a connection is told something, which before it works can only be to end.
 async fn told<R: Runtime>(place: &Place<R>) {
-    let mut commands = Vec::new();
+    let mut commands = Commands::new();
     poll_fn(|cx| {
         let is_cut = place.mailbox.poll(cx, &mut commands).is_ready();
         if is_cut || !commands.is_empty() { Poll::Ready(()) } else { Poll::Pending }

@@ -13,7 +13,7 @@ use pitaya_core::{
 };
 use pitaya_proto::handshake::HandshakeRequest;
 
-use crate::drive::Serve;
+use crate::drive::{Commands, Serve};
 use crate::runtime::Runtime;
 use crate::server::closing::Closing;
 use crate::server::host::SessionHost;
@@ -57,7 +57,7 @@ impl<R: Runtime> ServePlayer<R> {
         self.session = Some(SessionHandle::new(id, remote, host));
     }
 
-    fn start(&mut self, cx: &mut Context<'_>, call: &Call<'_>, commands: &mut Vec<Command>) {
+    fn start(&mut self, cx: &mut Context<'_>, call: &Call<'_>, commands: &mut Commands<Command>) {
         let shared = &*self.place.shared;
         let handlers = &shared.handlers;
         let (key, route) = (call.key, call.route);
@@ -82,7 +82,7 @@ impl<R: Runtime> ServePlayer<R> {
     }
 
     /// After what its handlers said: a session whose handler could not be dropped is closed.
-    fn close_overrun(&mut self, commands: &mut Vec<Command>) {
+    fn close_overrun(&mut self, commands: &mut Commands<Command>) {
         if std::mem::take(&mut self.watch.overran) {
             self.place.shared.config.counters.add(Counter::CallsAbandoned);
             commands.push(Command::Close(CloseReason::Overrun));
@@ -116,7 +116,7 @@ impl<R: Runtime> Drop for ServePlayer<R> {
 }
 
 /// What a handler sent before it ended comes before its reply.
-fn answer(address: &Address, key: CallKey, reply: Reply, commands: &mut Vec<Command>) {
+fn answer(address: &Address, key: CallKey, reply: Reply, commands: &mut Commands<Command>) {
     address.take(commands);
     commands.push(Command::Reply(key, reply));
 }
@@ -165,7 +165,7 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
 
     fn handle_event(
         &mut self, now: Instant, cx: &mut Context<'_>, event: Event<'_>,
-        commands: &mut Vec<Command>,
+        commands: &mut Commands<Command>,
     ) {
         self.watch.looked = self.watch.looked.max(now);
         match event {
@@ -187,7 +187,9 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
         }
     }
 
-    fn poll_commands(&mut self, now: Instant, cx: &mut Context<'_>, commands: &mut Vec<Command>) {
+    fn poll_commands(
+        &mut self, now: Instant, cx: &mut Context<'_>, commands: &mut Commands<Command>,
+    ) {
         let (shared, watch) = (&*self.place.shared, &mut self.watch);
         watch.looked = now;
         self.running.retain_mut(|Handler { key, route, running }| {
