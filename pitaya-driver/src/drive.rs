@@ -57,16 +57,38 @@ pub type Commands<C> = SmallVec<[C; 2]>;
 /// A stream at work; see [`Drive::new`].
 #[derive(Debug)]
 pub struct Drive<R, I, M: Machine, S> {
-    runtime: R,
+    config: Arc<DriveConfig<R>>,
     socket: Socket<I>,
     /// The beginning of a packet, or what came while nothing could be taken.
     held: Vec<u8>,
     engine: Engine<M, S>,
     mailbox: Arc<Mailbox<M::Command>>,
     alarm: Alarm,
+}
+
+/// What the streams of one server or client have in common.
+#[derive(Debug)]
+pub struct DriveConfig<R> {
+    runtime: R,
+    timers: Arc<Timers>,
+    counters: Arc<Counters>,
     linger_timeout: Duration,
     turn_events_max: usize,
-    counters: Arc<Counters>,
+}
+
+impl<R> DriveConfig<R> {
+    /// On `runtime`, whose deadlines `timers` keep.
+    pub fn new(
+        runtime: R, timers: &Arc<Timers>, limits: &Limits, counters: &Arc<Counters>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            runtime,
+            timers: Arc::clone(timers),
+            counters: Arc::clone(counters),
+            linger_timeout: limits.linger_timeout,
+            turn_events_max: limits.turn_events_max,
+        })
+    }
 }
 
 impl<R, I, M, S> Drive<R, I, M, S>
@@ -78,28 +100,25 @@ where
 {
     /// The future of one stream. It ends when the stream is closed and `serve` is done.
     pub fn new(
-        runtime: R, timers: &Arc<Timers>, (io, transport): (I, Transport),
-        (machine, serve): (M, S), mailbox: Arc<Mailbox<M::Command>>,
-        (limits, counters): (&Limits, &Arc<Counters>),
+        config: Arc<DriveConfig<R>>, (io, transport): (I, Transport), (machine, serve): (M, S),
+        mailbox: Arc<Mailbox<M::Command>>,
     ) -> Self {
+        let alarm = Alarm::new(Arc::clone(&config.timers));
         Self {
-            runtime,
+            config,
             socket: Socket { io: Some(io), transport, peer: Peer::Speaks, lingers: None },
             held: Vec::new(),
             engine: Engine { machine, serve },
             mailbox,
-            alarm: Alarm::new(Arc::clone(timers)),
-            linger_timeout: limits.linger_timeout,
-            turn_events_max: limits.turn_events_max,
-            counters: Arc::clone(counters),
+            alarm,
         }
     }
 
     /// One turn: all that can be done now, but no more than is fair.
     fn turn(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Poll<()> {
-        let now = self.runtime.now();
+        let now = self.config.runtime.now();
         buffers.outbox.lend(self.engine.machine.outbox());
-        let (events_left, bytes_left) = (self.turn_events_max, TURN_BYTES_MAX);
+        let (events_left, bytes_left) = (self.config.turn_events_max, TURN_BYTES_MAX);
         let scratch = &mut buffers.scratch;
         let commands = Commands::new();
         let mut turn = Turn { now, cx, scratch, commands, events_left, bytes_left };
@@ -122,7 +141,7 @@ where
             let judges = !std::mem::replace(&mut judged, true);
             let acted = judges && self.handle_timeout(now, turn.scratch);
             if turn.is_over() {
-                self.counters.add(Counter::TurnsCut);
+                self.config.counters.add(Counter::TurnsCut);
                 turn.cx.waker().wake_by_ref();
                 break;
             }
@@ -231,7 +250,7 @@ where
     fn rest(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
         if self.engine.machine.is_finished() {
             self.held = Vec::new();
-            let closed = self.socket.poll_close(now, cx, self.linger_timeout);
+            let closed = self.socket.poll_close(now, cx, self.config.linger_timeout);
             let done = self.engine.serve.is_done() && self.engine.machine.poll_timeout().is_none();
             if closed && done {
                 return Poll::Ready(());

@@ -14,7 +14,7 @@ pub use client::{
     Client, ClientBuilder, ClientState, ConnectError, RawSubscription, Scheme, States,
     Subscription, Url, UrlError,
 };
-pub use drive::{Commands, Drive, Serve};
+pub use drive::{Commands, Drive, DriveConfig, Serve};
 pub use mailbox::{Mailbox, Sent};
 pub use runtime::{Listener, Native, Runtime, Timer};
 pub use server::{Acceptor, Server, ServerHandle, StartError, proxy};

@@ -19,7 +19,8 @@ use pitaya_core::{
     Machine as _, Next, Payload, Player, Session,
 };
 use pitaya_driver::{
-    Commands, Drive, Mailbox, Runtime as _, Serve, Server, ServerHandle, Sleep, Timers, Transport,
+    Commands, Drive, DriveConfig, Mailbox, Runtime as _, Serve, Server, ServerHandle, Sleep,
+    Timers, Transport,
 };
 use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::packet::PacketKind;
@@ -156,12 +157,10 @@ fn one_turn_reads_no_more_than_is_fair() {
         let player = Player::new(Arc::clone(&config), Arc::clone(&handlers.routes), sim.now());
         let flood = Flood::default();
         let mut drive = Drive::new(
-            sim.clone(),
-            &Timers::start(&sim),
+            DriveConfig::new(sim.clone(), &Timers::start(&sim), &config.limits, &config.counters),
             (flood.clone(), Transport::TCP),
             (player, Ignore),
             Arc::new(Mailbox::new(1, 1)),
-            (&config.limits, &config.counters),
         );
         assert!(poll_once(&mut drive).await.is_none());
         assert_eq!(flood.0.load(Ordering::Relaxed), 64 << 10);

@@ -2,7 +2,6 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Buf;
 use pitaya_proto::handshake::HandshakeRequest;
@@ -33,8 +32,8 @@ pub struct ServerConn {
     /// kept.
     detached_until: Option<Instant>,
     reads_codes: bool,
-    /// When a second began, and how many calls came in it.
-    rate: (Instant, usize),
+    /// The second that it is, and how many calls came in it.
+    rate: (u32, u32),
 }
 
 /// What a client did.
@@ -70,7 +69,7 @@ impl ServerConn {
             held: false,
             detached_until: None,
             reads_codes: false,
-            rate: (now, 0),
+            rate: (0, 0),
             config,
         }
     }
@@ -233,7 +232,7 @@ impl ServerConn {
 
     /// See [`Machine::poll_timeout`](crate::Machine::poll_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let throttled_until = self.is_over_rate().then(|| self.rate.0 + RATE_WINDOW);
+        let throttled_until = self.is_over_rate().then(|| second(self.rate.0 + 1));
         let line = || earlier(throttled_until, self.line.poll_timeout(&self.config.limits));
         self.detached_until.or_else(line)
     }
@@ -260,14 +259,14 @@ impl ServerConn {
     }
 
     fn renew_rate(&mut self, now: Instant) {
-        if now.since(self.rate.0) >= RATE_WINDOW {
-            self.rate = (now, 0);
+        if now >= second(self.rate.0 + 1) {
+            self.rate = ((now.micros() / SECOND) as u32, 0);
         }
     }
 
     /// Whether the client called as often in this second as it may.
     fn is_over_rate(&self) -> bool {
-        self.rate.1 >= self.config.limits.call_rate_max && self.line.closed.is_none()
+        self.rate.1 as usize >= self.config.limits.call_rate_max && self.line.closed.is_none()
     }
 
     /// Whether the client works and keeps up; if it only works, it is closed.
@@ -369,5 +368,10 @@ fn forget_handshake(outbox: &mut Outbox) {
     }
 }
 
-/// What `call_rate_max` counts in.
-const RATE_WINDOW: Duration = Duration::from_secs(1);
+/// When a second begins.
+fn second(number: u32) -> Instant {
+    Instant::from_micros(u64::from(number) * SECOND)
+}
+
+/// In microseconds: what `call_rate_max` counts in.
+const SECOND: u64 = 1_000_000;

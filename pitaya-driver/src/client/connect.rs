@@ -10,7 +10,7 @@ use pitaya_core::{ClientConfig, ClientConn, CloseReason, Counter, Instant, Reque
 use crate::client::line::Line;
 use crate::client::pushes::Pushes;
 use crate::client::url::{Url, UrlError};
-use crate::drive::Drive;
+use crate::drive::{Drive, DriveConfig};
 use crate::runtime::Runtime;
 use crate::timers::{Sleep, Timers, before};
 use crate::transport::Transport;
@@ -142,13 +142,13 @@ impl<R: Runtime> Dialler<R> {
         let transport = self.transport()?;
         let (opening, opened) = oneshot::channel();
         let (line, serving) = Line::new(&self.config, Arc::clone(pushes), opening);
+        let (runtime, ClientConfig { limits, counters, .. }) =
+            (self.runtime.clone(), &*self.config);
         let drive = Drive::new(
-            self.runtime.clone(),
-            &self.running.0,
+            DriveConfig::new(runtime, &self.running.0, limits, counters),
             (io, transport),
             (ClientConn::new(Arc::clone(&self.config), began), serving),
             line.mailbox(),
-            (&self.config.limits, &self.config.counters),
         );
         let running = Arc::clone(&self.running);
         self.runtime.spawn(async move {

@@ -126,12 +126,10 @@ fn drive<R, I>(
     let mailbox = Arc::clone(&place.mailbox);
     let routes = Arc::clone(&shared.handlers.routes);
     shared.runtime.spawn(Alone(Some(Drive::new(
-        shared.runtime.clone(),
-        &shared.timers,
+        Arc::clone(&shared.drives),
         (stream, transport),
         (Player::new(Arc::clone(config), routes, begins), ServePlayer::new(place, remote)),
         mailbox,
-        (limits, &config.counters),
     ))));
 }
 

@@ -13,6 +13,7 @@ use pitaya_core::app::Handlers;
 use pitaya_core::{CloseReason, Command, ConnConfig, Counter, Error, Instant, SessionTable};
 use pitaya_proto::error;
 
+use crate::drive::DriveConfig;
 use crate::mailbox::Mailbox;
 use crate::runtime::{Listener, Runtime};
 use crate::server::accept::accept_all;
@@ -29,6 +30,7 @@ pub(super) struct Shared<R> {
     pub(super) handlers: Handlers,
     pub(super) runtime: R,
     pub(super) timers: Arc<Timers>,
+    pub(super) drives: Arc<DriveConfig<R>>,
     pub(super) tls_turns: Arc<Turns>,
     sessions: Mutex<SessionTable<Address>>,
     open: Mutex<BTreeMap<u64, Address>>,
@@ -61,11 +63,13 @@ impl<R: Runtime> Shared<R> {
         let timers = Timers::start(&runtime);
         let sessions = Mutex::new(SessionTable::new(config.limits.uid_bytes_max));
         let tls_turns = Turns::new(config.limits.tls_handshakes_max);
+        let drives = DriveConfig::new(runtime.clone(), &timers, &config.limits, &config.counters);
         Arc::new(Self {
             config,
             handlers,
             runtime,
             timers,
+            drives,
             tls_turns,
             sessions,
             open: Mutex::default(),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pitaya_driver::{Drive, Mailbox, Native, Runtime, Timers};
+use pitaya_driver::{Drive, DriveConfig, Mailbox, Native, Runtime, Timers};
 use pitaya_tokio::{ClientCommand, ClientConfig, ClientConn, CloseReason, Instant, Tokio};
 use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
@@ -69,6 +69,7 @@ struct Crew {
     shared: Arc<Shared>,
     config: Arc<ClientConfig>,
     timers: Arc<Timers>,
+    drives: Arc<DriveConfig<Tokio>>,
     /// The next one to be made, and how many could not be.
     next: AtomicUsize,
     failed: AtomicUsize,
@@ -86,13 +87,15 @@ impl Crew {
     async fn gather(
         runtime: &Tokio, door: &Door, shared: &Arc<Shared>, progress: &mut Progress,
     ) -> Result<Arc<Self>, String> {
+        let (config, timers) = (Arc::new(shared.plan.config()), Timers::start(runtime));
         let crew = Arc::new(Self {
+            drives: DriveConfig::new(runtime.clone(), &timers, &config.limits, &config.counters),
             runtime: runtime.clone(),
             door: door.clone(),
             addresses: door.resolve(runtime).await?,
             shared: Arc::clone(shared),
-            config: Arc::new(shared.plan.config()),
-            timers: Timers::start(runtime),
+            config,
+            timers,
             next: AtomicUsize::new(0),
             failed: AtomicUsize::new(0),
             hands: Mutex::default(),
@@ -132,18 +135,16 @@ impl Crew {
     }
 
     async fn dial(&self, index: usize) -> Result<(), String> {
-        let (began, limits) = (self.runtime.now(), &self.config.limits);
+        let began = self.runtime.now();
         let way = self.door.dial(&self.runtime, &self.addresses, &self.config).await?;
         let mailbox = Arc::new(Mailbox::new(1, 0));
         let (opening, opened) = oneshot::channel();
         let machine = ClientConn::new(Arc::clone(&self.config), began);
         let task = tokio::spawn(Drive::new(
-            self.runtime.clone(),
-            &self.timers,
+            Arc::clone(&self.drives),
             way,
             (machine, Worker::new(&self.shared, index, opening)),
             Arc::clone(&mailbox),
-            (limits, &self.config.counters),
         ));
         let outcome = opened.await.unwrap_or_else(|_| Err("closed".to_owned()));
         outcome.map_err(|why| format!("no connection to {}: {why}", self.door))?;

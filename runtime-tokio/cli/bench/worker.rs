@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Waker};
 
-use pitaya_driver::Serve;
+use pitaya_driver::{Commands, Serve};
 use pitaya_tokio::{
     ClientCommand, ClientConn, ClientEvent, ClientRequest, CloseReason, Error, Instant,
     RequestError,
@@ -123,7 +123,7 @@ impl Worker {
     }
 
     /// Asks as often as there is room and time.
-    fn fill(&mut self, now: Instant, commands: &mut Vec<Command>) {
+    fn fill(&mut self, now: Instant, commands: &mut Commands<Command>) {
         if !self.is_open {
             return;
         }
@@ -215,7 +215,7 @@ impl Serve<ClientConn<Instant>> for Worker {
 
     fn handle_event(
         &mut self, now: Instant, _cx: &mut Context<'_>, event: ClientEvent<'_, Instant>,
-        commands: &mut Vec<Command>,
+        commands: &mut Commands<Command>,
     ) {
         match event {
             ClientEvent::Opened(_) => self.opened(),
@@ -226,7 +226,9 @@ impl Serve<ClientConn<Instant>> for Worker {
         self.fill(now, commands);
     }
 
-    fn poll_commands(&mut self, now: Instant, cx: &mut Context<'_>, commands: &mut Vec<Command>) {
+    fn poll_commands(
+        &mut self, now: Instant, cx: &mut Context<'_>, commands: &mut Commands<Command>,
+    ) {
         self.shared.wakers[self.index].get_or_init(|| cx.waker().clone());
         self.fill(now, commands);
     }

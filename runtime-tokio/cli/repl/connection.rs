@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 use std::time::Duration;
 
-use pitaya_driver::{Drive, Mailbox, Native, Runtime, Sent, Serve, Timers};
+use pitaya_driver::{Commands, Drive, DriveConfig, Mailbox, Native, Runtime, Sent, Serve, Timers};
 use pitaya_tokio::{
     Bytes, ClientCommand, ClientConfig, ClientConn, ClientEvent, ClientRequest, CloseReason, Error,
     Instant, Tokio,
@@ -78,12 +78,10 @@ impl Connection {
         let counters = Arc::clone(&config.counters);
         let machine = ClientConn::new(Arc::new(config), began);
         let task = tokio::spawn(Drive::new(
-            runtime.clone(),
-            &timers,
+            DriveConfig::new(runtime.clone(), &timers, &limits, &counters),
             way,
             (machine, serving),
             Arc::clone(&mailbox),
-            (&limits, &counters),
         ));
         let deadline = limits.request_deadline;
         let closed = |_| Err(Unopened::Unspoken("closed".to_owned()));
@@ -180,7 +178,7 @@ impl Serve<ClientConn<Waiter>> for Serving {
 
     fn handle_event(
         &mut self, _now: Instant, _cx: &mut Context<'_>, event: ClientEvent<'_, Waiter>,
-        _commands: &mut Vec<ClientCommand<Waiter>>,
+        _commands: &mut Commands<ClientCommand<Waiter>>,
     ) {
         match event {
             ClientEvent::Opened(server) => {
@@ -210,7 +208,8 @@ impl Serve<ClientConn<Waiter>> for Serving {
     }
 
     fn poll_commands(
-        &mut self, _now: Instant, _cx: &mut Context<'_>, _commands: &mut Vec<ClientCommand<Waiter>>,
+        &mut self, _now: Instant, _cx: &mut Context<'_>,
+        _commands: &mut Commands<ClientCommand<Waiter>>,
     ) {
     }
 
