@@ -117,7 +117,8 @@ limits! {
     packet_timeout: Duration = Duration::from_secs(10), "seconds", PacketsUnfinished;
     /// A poll of a handler that takes longer is counted and logged.
     poll_slow: Duration = Duration::from_millis(10), "seconds", CallsSlow;
-    /// Bytes waiting to be written to all clients of one server; beyond it who holds most is closed.
+    /// Bytes waiting to be written to all clients of one server; beyond it who holds most is
+    /// closed.
     process_outbound_bytes_max: usize = 512 << 20, "bytes", OutboundShed;
     /// How long a proxy may take to say for whom it connects.
     proxy_timeout: Duration = Duration::from_secs(1), "seconds", ProxiesRefused;
