@@ -27,7 +27,7 @@ counters! {
     AcceptsFailed = "accepts_failed";
     /// A body above the limit after inflating.
     BodiesTooLarge = "bodies_too_large";
-    /// Calls dropped at the hard limit while they ran.
+    /// Calls that ran until the hard limit: they are dropped, or cost their session.
     CallsAbandoned = "calls_abandoned";
     /// Calls of a closed session that were dropped before they ran.
     CallsDropped = "calls_dropped";

@@ -118,7 +118,7 @@ limits! {
     /// A poll of a handler that takes longer is counted and logged.
     poll_slow: Duration = Duration::from_millis(10), "seconds", CallsSlow;
     /// Bytes waiting to be written to all clients of one server; beyond it who holds most is
-    /// closed.
+    /// closed. Pushes that the connections have not looked at yet are not among them.
     process_outbound_bytes_max: usize = 512 << 20, "bytes", OutboundShed;
     /// How long a proxy may take to say for whom it connects.
     proxy_timeout: Duration = Duration::from_secs(1), "seconds", ProxiesRefused;

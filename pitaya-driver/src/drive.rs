@@ -18,7 +18,7 @@ use pitaya_core::{
 use pitaya_proto::zlib::Scratch;
 use smallvec::SmallVec;
 
-use crate::drive::socket::{End, Peer, Socket};
+use crate::drive::socket::{End, Peer, Socket, Written};
 use crate::mailbox::Mailbox;
 use crate::runtime::Runtime;
 use crate::timers::{Alarm, Timers};
@@ -132,17 +132,22 @@ where
                 return Poll::Ready(());
             }
             let commanded = !turn.commands.is_empty();
+            // Whoever goes on to command must not keep a thread for itself.
+            turn.events_left = turn.events_left.saturating_sub(commanded.into());
             self.engine.apply(&mut turn);
             let wants_bytes = self.offer_held(&mut turn);
             let read = wants_bytes && self.read(&mut turn, &mut buffers.read, &mut buffers.room);
-            let wrote = self.socket.write(&mut turn, &mut self.engine.machine);
-            // What is written makes room for what could not be taken before.
-            if (commanded || read || (wrote && !wants_bytes)) && !turn.is_over() {
+            let goes_on = match self.socket.write(&mut turn, &mut self.engine.machine) {
+                Written::Failed => true,
+                Written::Nothing => commanded || read,
+                // It makes room for what could not be taken before.
+                Written::Some => commanded || read || !wants_bytes,
+            };
+            if goes_on && !turn.is_over() {
                 continue;
             }
-            // After what the socket holds: when the executor was held up, no peer is to blame.
             let judges = !std::mem::replace(&mut judged, true);
-            let acted = judges && self.handle_timeout(now, turn.scratch);
+            let acted = judges && self.handle_timeout(turn.scratch);
             if turn.is_over() {
                 self.config.counters.add(Counter::TurnsCut);
                 turn.cx.waker().wake_by_ref();
@@ -173,8 +178,11 @@ where
         self.mailbox.poll(turn.cx, &mut turn.commands)
     }
 
-    /// Whether a deadline had come.
-    fn handle_timeout(&mut self, now: Instant, scratch: &mut Scratch) -> bool {
+    /// Acts on the deadlines that had come when the timers were looked at last, and that is after
+    /// the sockets: a peer is not to blame when the executor was held up and what it sent lies
+    /// there unread. Whether there were any.
+    fn handle_timeout(&mut self, scratch: &mut Scratch) -> bool {
+        let now = self.config.timers.turned_at();
         let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
         let (machine, socket) = (&mut self.engine.machine, &mut self.socket);
         let layers = is_over(socket.layers_timeout());

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -13,7 +14,11 @@ use crate::wheel::{Wheel, WheelKey};
 
 /// Where the deadlines of many tasks are kept.
 #[derive(Debug)]
-pub struct Timers(Mutex<Inner>);
+pub struct Timers {
+    inner: Mutex<Inner>,
+    /// In microseconds: when the wheel was turned last.
+    turned_at: AtomicU64,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -27,15 +32,22 @@ struct Inner {
 impl Timers {
     /// Deadlines of which a task of `runtime` takes care until [`stop`](Self::stop).
     pub fn start<R: Runtime>(runtime: &R) -> Arc<Self> {
-        let wheel = Wheel::new(runtime.now());
-        let inner = Inner { wheel, task: None, sleeps_until: None, stopped: false };
-        let timers = Arc::new(Self(Mutex::new(inner)));
+        let now = runtime.now();
+        let inner =
+            Inner { wheel: Wheel::new(now), task: None, sleeps_until: None, stopped: false };
+        let turned_at = AtomicU64::new(now.micros());
+        let timers = Arc::new(Self { inner: Mutex::new(inner), turned_at });
         let (turned, clock) = (Arc::clone(&timers), runtime.clone());
         runtime.spawn(async move {
             let mut timer = clock.timer();
             poll_fn(|cx| turned.poll_turn(cx, &clock, &mut timer)).await;
         });
         timers
+    }
+
+    /// When it was last looked which deadlines had come. A runtime looks at its sockets first.
+    pub fn turned_at(&self) -> Instant {
+        Instant::from_micros(self.turned_at.load(Ordering::Relaxed))
     }
 
     /// Ends the task; what is set is not reached any more.
@@ -55,7 +67,9 @@ impl Timers {
                 if inner.stopped {
                     return Poll::Ready(());
                 }
-                inner.wheel.advance(clock.now(), |waker| reached.push(waker));
+                let now = clock.now();
+                inner.wheel.advance(now, |waker| reached.push(waker));
+                self.turned_at.store(now.micros(), Ordering::Relaxed);
                 inner.task = Some(cx.waker().clone());
                 inner.sleeps_until = inner.wheel.poll_timeout();
                 inner.sleeps_until
@@ -84,7 +98,7 @@ impl Timers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

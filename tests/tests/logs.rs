@@ -39,24 +39,21 @@ fn a_connection_that_is_closed_is_logged_with_the_reason() {
 }
 
 #[test]
-fn a_notify_that_fails_is_logged_with_its_route_and_counted_whatever_is_wrong() {
+fn a_notify_that_fails_is_logged_with_its_route_but_never_with_what_was_sent() {
     async fn fail(Payload(why): Payload<String>) -> Result<(), Error> {
-        Err(Error::new("HALL-1", why))
+        Err(Error::new("HALL-1", format!("no\n{}", why.len())))
     }
     let app = || App::new(()).notify("hall.fail", fail);
-    for (body, error) in [
-        ("\"no\\nway\"", r#"error={\"code\":\"HALL-1\",\"msg\":\"no\\nway\"}"#),
-        (
-            "7",
-            r#"error={\"code\":\"PIT-400\",\"msg\":\"invalid type: integer `7`, expected a string"#,
-        ),
+    for (body, lines) in [
+        ("\"way\"", &[r#"failed route=hall.fail code=HALL-1 error="no\n3""#][..]),
+        ("\"hunter2", &[]),
     ] {
         let hello = [handshake("ann"), ack(), notify("hall.fail", body)].concat();
-        let lines = logged_of(app(), &hello);
-        let failed: Vec<_> = lines.iter().filter(|line| line.starts_with("a notify")).collect();
-        let [failed] = &failed[..] else { panic!("{body}: {lines:?}") };
-        let wanted = format!("a notify failed route=hall.fail {error}");
-        assert!(failed.starts_with(&wanted), "{failed}\n{wanted}");
+        let logged = logged_of(app(), &hello);
+        let failed = |line: &&String| line.contains("failed");
+        let wanted = [lines, &["a notify failed route=hall.fail"]].concat();
+        assert_eq!(logged.iter().filter(failed).collect::<Vec<_>>(), wanted);
+        assert!(!logged.concat().contains("hunter2"));
     }
 }
 

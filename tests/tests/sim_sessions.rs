@@ -187,6 +187,26 @@ fn of_two_who_do_not_read_the_one_that_holds_more_is_closed_when_too_much_waits_
 }
 
 #[test]
+fn a_handler_runs_on_when_its_client_is_closed_for_what_waits_for_all() {
+    sim::run(1, |sim| async move {
+        let hall = Hall::new(&sim);
+        let limits = Limits::default().process_outbound_bytes_max(1000);
+        let app = app(&hall).notify("hall.buy", buy);
+        let server = start(&sim, Server::new("gate", app).limits(limits)).await;
+        let wire = Wire::default().window_bytes(200);
+        let stream = sim.dial(server.addresses()[0], wire).await.unwrap();
+        let mut client = RawClient::new(stream);
+        client.open("slow").await.unwrap();
+        client.send(&notify("hall.buy", "")).await.unwrap();
+        sim.sleep(SOON).await;
+        assert_eq!((server.sessions(), hall.closings().len()), (0, 1));
+        assert!(!hall.is_bound("bought"));
+        sim.sleep(Duration::from_secs(5)).await;
+        assert!(hall.is_bound("bought"));
+    });
+}
+
+#[test]
 fn whoever_binds_and_leaves_in_whatever_order_hooks_and_logins_stay_right() {
     let mut seen = BTreeMap::new();
     for seed in sim::seeds(200) {
@@ -304,6 +324,11 @@ impl Hall {
         self.notes.lock().unwrap().push((session.id(), note));
     }
 
+    fn is_bound(&self, uid: &str) -> bool {
+        let notes = self.notes.lock().unwrap();
+        notes.iter().any(|(_, note)| matches!(note, Note::Bound(bound) if bound == uid))
+    }
+
     fn closings(&self) -> Vec<String> {
         let notes = self.notes.lock().unwrap();
         let closing = |(_, note): &(SessionId, Note)| match note {
@@ -397,6 +422,13 @@ async fn listen(ctx: Ctx, session: Session, Payload(ticks): Payload<u32>) -> Res
         session.push("onTick", &tick)?;
         ctx.sleep(Duration::from_millis(10)).await;
     }
+    Ok(())
+}
+
+async fn buy(ctx: Ctx, session: Session, State(hall): State<Hall>) -> Result<(), Error> {
+    (0..200).try_for_each(|tick| session.push("onTick", &tick))?;
+    ctx.sleep(Duration::from_secs(4)).await;
+    hall.note(&session, Note::Bound("bought".to_owned()));
     Ok(())
 }
 

@@ -73,7 +73,8 @@ impl<S: Send + Sync + 'static, C: Codec> App<S, C> {
         }
     }
 
-    /// Lets a module add its routes, whose names are methods of `service`, and its hooks.
+    /// Lets a module add its routes, whose names are methods of `service`, and its hooks. `routes`
+    /// is given this application, and gives it back with more in it.
     ///
     /// ```
     /// use pitaya_core::{App, Error};
@@ -127,11 +128,16 @@ impl<S: Send + Sync + 'static, C: Codec> App<S, C> {
         Args: FromCall<S, C>,
         H: Handler<Args, Future: Send, Output: IntoOutcome>,
     {
-        let reply = |output: H::Output| match output.into_outcome() {
-            Ok(()) => Reply::ok([]),
-            Err(error) => Reply::error(C::encode_error(&error)),
-        };
         let entry = RouteEntry::notify(self.name(route));
+        let name = Arc::clone(&entry.name);
+        let reply = move |output: H::Output| match output.into_outcome() {
+            Ok(()) => Reply::ok([]),
+            Err(error) => {
+                // Nobody else hears of it. Its text may well have parts that a client sent.
+                tracing::warn!(route = %name, code = %error.code, error = ?error.msg, "failed");
+                Reply::error(C::encode_error(&error))
+            }
+        };
         self.add(entry, handler, reply)
     }
 
@@ -173,14 +179,14 @@ impl<S: Send + Sync + 'static, C: Codec> App<S, C> {
     /// Adds a handler as it is called, whatever its arguments and its result.
     fn add<Args: FromCall<S, C>, H: Handler<Args, Future: Send>>(
         mut self, entry: RouteEntry, handler: H,
-        reply: impl Fn(H::Output) -> Reply + Copy + Send + Sync + 'static,
+        reply: impl Fn(H::Output) -> Reply + Clone + Send + Sync + 'static,
     ) -> Self {
         let state = Arc::clone(&self.state);
         self.entries.push(entry);
         self.invokes.push(Box::new(move |call, scope| {
             let args = Args::from_call(call, scope, &state)
                 .map_err(|error| Reply::error(C::encode_error(&error)))?;
-            let future = handler.invoke(args);
+            let (future, reply) = (handler.invoke(args), reply.clone());
             Ok(Running(Box::pin(async move { reply(future.await) })))
         }));
         self

@@ -41,6 +41,15 @@ struct Linger {
     at_most: Instant,
 }
 
+/// What came of writing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Written {
+    /// The stream is over, which the machine has to tell.
+    Failed,
+    Nothing,
+    Some,
+}
+
 /// How a stream ended.
 pub(super) enum End {
     Eof,
@@ -99,10 +108,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
         self.peer == Peer::Ignored || self.transport.wants_bytes()
     }
 
-    /// Writes as much as the socket takes. Whether anything was written.
+    /// Writes as much as the socket takes.
     pub(super) fn write<M: Machine>(
         &mut self, turn: &mut Turn<'_, '_, M::Command>, machine: &mut M,
-    ) -> bool {
+    ) -> Written {
         let mut written = 0;
         // What a finished machine still holds is for the next connection of its session.
         while let Some(io) = self.io.as_mut().filter(|_| !machine.is_finished()) {
@@ -116,12 +125,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
                 Poll::Ready(Err(failure)) => {
                     self.peer = Peer::Gone;
                     machine.handle_end(turn.now, CloseReason::Io(failure));
-                    return true;
+                    return Written::Failed;
                 }
             }
         }
         machine.handle_written(turn.now, written);
-        written > 0
+        if written > 0 { Written::Some } else { Written::Nothing }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -143,9 +152,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
         &mut self, now: Instant, cx: &mut Context<'_>, linger_timeout: Duration,
     ) -> bool {
         let Some(io) = &mut self.io else { return true };
-        let mut linger = *self.lingers.get_or_insert(Linger {
+        let mut linger = *self.lingers.get_or_insert_with(|| Linger {
             until: now + linger_timeout,
-            at_most: now + linger_timeout * LINGERS_MAX,
+            at_most: now + linger_timeout.saturating_mul(LINGERS_MAX),
         });
         while let Some(last) = self.transport.close().filter(|last| !last.is_empty()) {
             match write_some(io, cx, last) {

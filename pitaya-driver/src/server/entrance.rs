@@ -83,8 +83,7 @@ async fn begin_tls<R: Runtime>(
     let begins = async {
         let until = Sleep::until(&shared.timers, shared.runtime.clone(), deadline);
         let first = before(until, read_byte(stream)).await.transpose()?;
-        place.handle_bytes(shared.runtime.now());
-        let ticket = wait_for_turn(shared, deadline).await;
+        let ticket = wait_for_turn(place, deadline).await;
         Ok::<_, io::Error>(first.zip(ticket))
     };
     let begun = before(told(place), begins).await?;
@@ -106,7 +105,8 @@ async fn read_byte(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<u8> {
 }
 
 /// Nothing once the time is over, also if it would be this one's turn then.
-async fn wait_for_turn<R: Runtime>(shared: &Shared<R>, deadline: Instant) -> Option<Ticket> {
+async fn wait_for_turn<R: Runtime>(place: &Place<R>, deadline: Instant) -> Option<Ticket> {
+    let shared = &place.shared;
     let ticket = shared.tls_turns.ticket();
     let mut delayed = false;
     loop {
@@ -114,6 +114,8 @@ async fn wait_for_turn<R: Runtime>(shared: &Shared<R>, deadline: Instant) -> Opt
         if now >= deadline {
             return None;
         }
+        // It is not idle: we are.
+        place.handle_bytes(now);
         let Some(until) = poll_fn(|cx| Poll::Ready(ticket.begin(now, cx.waker()))).await else {
             return Some(ticket);
         };

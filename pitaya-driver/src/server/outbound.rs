@@ -26,7 +26,7 @@ impl<A> Outbound<A> {
     }
 
     /// Whether a connection for which `before` bytes waited was shed.
-    pub(super) fn is_shed(&self, id: u64, before: usize) -> bool {
+    fn is_shed(&self, id: u64, before: usize) -> bool {
         before > 0 && !self.held.contains_key(&id)
     }
 

@@ -101,13 +101,7 @@ impl<R: Runtime> Drop for ServePlayer<R> {
     /// hooks are told as ever.
     fn drop(&mut self) {
         let (session, shared) = (self.session.as_ref(), &self.place.shared);
-        let why = if self.place.is_shed() {
-            CloseReason::OutboxFull
-        } else if shared.stops() {
-            CloseReason::Shutdown
-        } else {
-            CloseReason::Closed
-        };
+        let why = if shared.stops() { CloseReason::Shutdown } else { CloseReason::Closed };
         let begun = session.and_then(|session| Closing::begin(shared, session, &why));
         if let Some(closing) = self.closing.take().or_else(|| begun.map(Box::new)) {
             shared.runtime.spawn(closing);

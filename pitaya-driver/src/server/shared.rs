@@ -303,19 +303,18 @@ impl<R: Runtime> Place<R> {
             return;
         }
         let before = std::mem::replace(&mut self.waiting, bytes);
+        let config = &self.shared.config;
         let mut outbound = lock(&self.shared.outbound);
         outbound.change(self.id, before, bytes, || Arc::clone(&self.mailbox));
-        let config = &self.shared.config;
-        while let Some(worst) = outbound.shed(config.limits.process_outbound_bytes_max) {
+        let bytes_max = config.limits.process_outbound_bytes_max;
+        let shed: Vec<_> = std::iter::from_fn(|| outbound.shed(bytes_max)).collect();
+        drop(outbound);
+        for worst in shed {
             config.counters.add(Counter::OutboundShed);
             tracing::debug!("too much waits for all clients, so who holds most is closed");
-            worst.cut();
+            // One that is closing already is done within its `write_timeout`.
+            let _ = worst.send_last(Command::Close(CloseReason::OutboxFull));
         }
-    }
-
-    /// Whether it was closed for what it held.
-    pub(super) fn is_shed(&self) -> bool {
-        self.waiting > 0 && lock(&self.shared.outbound).is_shed(self.id, self.waiting)
     }
 
     /// The connection is ready to work, or will never be.

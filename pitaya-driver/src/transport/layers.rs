@@ -60,11 +60,11 @@ pub(super) struct Timeouts {
 }
 
 impl Timeouts {
-    /// For a server: a client has `connect_timeout` for all of them together, a large message may
-    /// take long, and who is silent is told otherwise.
+    /// Those of a client for its server: it has `connect_timeout` for all of them together, a large
+    /// message may take long, and silence is noticed otherwise.
     pub(super) const NONE: Self = Self { tls: None, upgrade: None, message: None };
 
-    /// For a client.
+    /// Those of a server for its clients.
     pub(super) fn of_clients(limits: &Limits) -> Self {
         Self {
             tls: Some(limits.tls_timeout),

@@ -76,10 +76,9 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut inner = self.turns.lock();
-        inner.waiting.remove(&self.number);
-        let begun = inner.begun.iter().position(|(_, number)| *number == self.number);
-        if let Some(begun) = begun {
-            inner.begun.remove(begun);
+        inner.begun.retain(|(_, number)| *number != self.number);
+        if inner.waiting.remove(&self.number).is_none() {
+            // It had its turn, or was called and makes no use of it.
             let next = inner.waiting.pop_last();
             drop(inner);
             next.into_iter().for_each(|(_, waker)| waker.wake());

@@ -86,7 +86,10 @@ impl Connection {
         let deadline = limits.request_deadline;
         let closed = |_| Err(Unopened::Unspoken("closed".to_owned()));
         let opened = opened.await.unwrap_or_else(closed);
-        let serializer = opened.inspect_err(|_| timers.stop())?;
+        let serializer = opened.inspect_err(|_| {
+            timers.stop();
+            task.abort();
+        })?;
         Ok(Self { mailbox, runtime, deadline, ended, timers, task, serializer })
     }
 

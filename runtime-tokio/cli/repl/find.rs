@@ -19,7 +19,7 @@ pub(super) async fn find(
     open: impl AsyncFn(&Door, ClientConfig) -> Result<Connection, Unopened>,
 ) -> Result<(Door, Connection), String> {
     // What is wrong with the address itself is told once.
-    Door::parse(address, trust)?;
+    Door::behind("ws", address, trust)?;
     let mut config = config.clone();
     config.limits.connect_timeout = config.limits.connect_timeout.min(WAY_TIMEOUT);
     let mut whys = Vec::new();
