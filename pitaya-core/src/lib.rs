@@ -49,6 +49,7 @@ pub mod app;
 mod broadcast;
 mod call;
 mod calls;
+pub mod cluster;
 mod conn;
 mod counters;
 mod limits;

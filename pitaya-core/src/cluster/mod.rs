@@ -1,0 +1,8 @@
+//! Several servers as one: who is there, where a call goes, where a user is.
+//!
+//! All of it is values: whoever moves bytes between servers tells what came, and is told what to
+//! do.
+
+mod server;
+
+pub use server::{Incarnation, ServerId, ServerInfo};
