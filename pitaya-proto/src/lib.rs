@@ -30,6 +30,7 @@ pub mod error;
 pub mod handshake;
 pub mod kick;
 pub mod limits;
+pub mod link;
 pub mod message;
 pub mod packet;
 #[rustfmt::skip]
