@@ -3,6 +3,10 @@
 //! All of it is values: whoever moves bytes between servers tells what came, and is told what to
 //! do.
 
+mod members;
+mod membership;
 mod server;
 
+pub use members::Members;
+pub use membership::{JoinError, MEMBERS_MAX, MemberEvent, Membership};
 pub use server::{Incarnation, ServerId, ServerInfo};
