@@ -5,8 +5,10 @@
 
 mod members;
 mod membership;
+mod rendezvous;
 mod server;
 
 pub use members::Members;
 pub use membership::{JoinError, MEMBERS_MAX, MemberEvent, Membership};
+pub use rendezvous::rendezvous;
 pub use server::{Incarnation, ServerId, ServerInfo};
