@@ -6,9 +6,11 @@
 mod members;
 mod membership;
 mod rendezvous;
+mod router;
 mod server;
 
 pub use members::Members;
 pub use membership::{JoinError, MEMBERS_MAX, MemberEvent, Membership};
 pub use rendezvous::rendezvous;
+pub use router::{Custom, Kept, Routed, Router, Rule};
 pub use server::{Incarnation, ServerId, ServerInfo};
