@@ -55,6 +55,11 @@ impl<W> Calls<W> {
         Ok(id)
     }
 
+    /// How many wait.
+    pub fn count(&self) -> usize {
+        self.in_flight.len()
+    }
+
     /// Whoever waits for the reply with this id; nobody if it is too late, or was never asked for.
     pub fn finish(&mut self, id: RequestId) -> Option<W> {
         self.in_flight.remove(&id).map(|(_, waiter)| waiter)

@@ -63,6 +63,8 @@ counters! {
     HandshakesRefused = "handshakes_refused";
     /// Kicks that were sent.
     KicksSent = "kicks_sent";
+    /// Frames for another server that nobody waits for, and that could not be sent.
+    LinkFramesDropped = "link_frames_dropped";
     /// Notifies of a client that could not be sent.
     NotifiesDropped = "notifies_dropped";
     /// Notifies whose handler failed, or whose argument was none.

@@ -3,12 +3,14 @@
 //! All of it is values: whoever moves bytes between servers tells what came, and is told what to
 //! do.
 
+mod link;
 mod members;
 mod membership;
 mod rendezvous;
 mod router;
 mod server;
 
+pub use link::{Link, LinkCommand, LinkConfig, LinkEnd, LinkEvent, LinkLimits};
 pub use members::Members;
 pub use membership::{JoinError, MEMBERS_MAX, MemberEvent, Membership};
 pub use rendezvous::rendezvous;

@@ -123,6 +123,8 @@ table! {
     NO_SERVERS = INTERNAL, "no servers available of this type";
     /// Every place is taken.
     SERVER_BUSY = UNAVAILABLE, "server is busy";
+    /// The server that was asked does not answer, or the way to it is lost.
+    SERVER_LOST = UNAVAILABLE, "server is out of reach";
     /// A client waited long enough.
     CLIENT_REQUEST_TIMEOUT = CLIENT_TIMEOUT, "request timeout";
 }

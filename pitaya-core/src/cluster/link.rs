@@ -1,0 +1,472 @@
+//! One end of a link between two servers: who is there, what is called, and when it is silent.
+
+mod config;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use pitaya_proto::error::{self, Error};
+use pitaya_proto::link::{self, Frame, FrameTooLarge, Hello, Kick, Push};
+use pitaya_proto::protos;
+use pitaya_proto::zlib::Scratch;
+use prost::Message as _;
+
+use config::earliest;
+pub use config::{LinkConfig, LinkEnd, LinkLimits};
+
+use crate::calls::{Calls, RequestId};
+use crate::cluster::{ServerId, ServerInfo};
+use crate::{CloseReason, Counter, Instant, Machine, Next, Outbox};
+
+/// One end of the stream between two servers, both of which call the other over it.
+///
+/// `W` is whoever waits for the reply of a call; every waiter comes back exactly once in a
+/// [`LinkEvent::Reply`], the last of them before [`LinkEvent::Closed`]. Frames go out in the order
+/// of their commands, and what the peer sends comes in the order in which it was sent.
+///
+/// A peer that is silent for `suspect_after` is *suspect*: whoever waits for it is told at once,
+/// and nobody is let wait for it, until it is heard again. Silent for `dead_after`, it is gone.
+#[derive(Debug)]
+pub struct Link<W> {
+    config: Arc<LinkConfig>,
+    /// Who the peer has proven to be, if the way to it can prove that.
+    proven: Option<ServerId>,
+    peer: Option<Arc<ServerInfo>>,
+    outbox: Outbox,
+    calls: Calls<W>,
+    /// No call in flight is due before that.
+    calls_due: Option<Instant>,
+    /// Calls of the peer that are not answered.
+    serving: BTreeSet<u32>,
+    /// Waiters who get no reply from the peer, and do not know it yet.
+    failed: VecDeque<(W, Error)>,
+    /// What happened besides, and is not told yet.
+    signs: VecDeque<Sign>,
+    began: Instant,
+    heard: Instant,
+    spoke: Instant,
+    /// When the peer took something last of what waits for it.
+    written: Instant,
+    suspect: bool,
+    closed: bool,
+}
+
+/// What a peer did, or what became of the link.
+#[derive(Debug, PartialEq)]
+pub enum LinkEvent<'e, W> {
+    /// It calls; answer with [`LinkCommand::Reply`] unless no reply is wanted.
+    Call {
+        /// Names the call in its reply; nothing if none is wanted.
+        id: Option<u32>,
+        /// When the caller stops waiting, by the clock of this server.
+        deadline: Instant,
+        /// The bytes of a [`Request`](pitaya_proto::protos::Request).
+        request: &'e [u8],
+    },
+    /// The link is over. Said exactly once, after every waiter was answered.
+    Closed(LinkEnd),
+    /// The peer takes no new calls, and will be gone.
+    Drains,
+    /// Users or sessions here are to be kicked.
+    Kick(Kick),
+    /// The peer is there, and this is who it is.
+    Opened(Arc<ServerInfo>),
+    /// Users or sessions here are told something.
+    Push(Push),
+    /// A call is done.
+    Reply {
+        /// Whoever waits for it.
+        waiter: W,
+        /// The bytes of a [`Response`](pitaya_proto::protos::Response), or why there is none:
+        /// PIT-408 at the deadline, PIT-503 if the peer is out of reach or has too much to do.
+        result: Result<&'e [u8], Error>,
+    },
+    /// It was heard again.
+    Restored,
+    /// The session of that number is over on the peer.
+    SessionClosed(u64),
+    /// It has been silent for too long to be given calls.
+    Suspected,
+}
+
+/// What the owner of a link decided.
+#[derive(Debug, PartialEq)]
+pub enum LinkCommand<W> {
+    /// Ask the peer something.
+    Call {
+        /// When to stop waiting.
+        deadline: Instant,
+        /// The bytes of a request.
+        request: Bytes,
+        /// Whoever waits.
+        waiter: W,
+    },
+    /// End the link. What waits to be written still is.
+    Close,
+    /// Say that this server takes no new calls.
+    Drain,
+    /// Kick users or sessions of the peer.
+    Kick(Kick),
+    /// Ask the peer something that needs no reply.
+    Notify {
+        /// When it is of no use any more.
+        deadline: Instant,
+        /// The bytes of a request.
+        request: Bytes,
+    },
+    /// Push to users or sessions of the peer.
+    Push(Push),
+    /// Answer a call.
+    Reply {
+        /// That of the call.
+        id: u32,
+        /// The bytes of a response.
+        response: Bytes,
+    },
+    /// Say that a session of this server is over.
+    SessionClosed(u64),
+}
+
+#[derive(Debug)]
+enum Sign {
+    Closed(LinkEnd),
+    Opened,
+    Suspected,
+}
+
+impl<W> Link<W> {
+    /// One end of a stream that was opened at `now`. Its hello waits in the outbox. The peer is
+    /// `proven` to be somebody if the way to it has shown a certificate.
+    pub fn new(config: Arc<LinkConfig>, now: Instant, proven: Option<ServerId>) -> Self {
+        let hello = config.me.hello();
+        let mut link = Self {
+            proven,
+            peer: None,
+            outbox: Outbox::default(),
+            calls: Calls::new(config.limits.calls_max),
+            calls_due: None,
+            serving: BTreeSet::new(),
+            failed: VecDeque::new(),
+            signs: VecDeque::new(),
+            began: now,
+            heard: now,
+            spoke: now,
+            written: now,
+            suspect: false,
+            closed: false,
+            config,
+        };
+        if link.send(now, &Frame::Hello(hello)).is_err() {
+            // A description of so many megabytes is a mistake of this server's own.
+            link.end(LinkEnd::Closed);
+        }
+        link
+    }
+
+    /// Who the peer is, once it has said so.
+    pub fn peer(&self) -> Option<&Arc<ServerInfo>> {
+        self.peer.as_ref()
+    }
+
+    /// Calls to the peer that wait for their reply.
+    pub fn in_flight(&self) -> usize {
+        self.calls.count()
+    }
+
+    fn receive<'i>(
+        &mut self, now: Instant, frame: Frame<'i>,
+    ) -> Result<Option<LinkEvent<'i, W>>, LinkEnd> {
+        if let Frame::Hello(hello) = frame {
+            return self.open(hello).map(|()| None);
+        }
+        if self.peer.is_none() {
+            return Err(LinkEnd::Unexpected);
+        }
+        Ok(match frame {
+            Frame::Call { id, remaining, request } => {
+                let id = Some(id).filter(|id| *id != 0);
+                return self.admit(now, id).map(|admitted| {
+                    admitted.then_some(LinkEvent::Call { id, deadline: now + remaining, request })
+                });
+            }
+            Frame::Closed(session) => Some(LinkEvent::SessionClosed(session)),
+            Frame::Drain => Some(LinkEvent::Drains),
+            Frame::Heartbeat | Frame::Hello(_) => None,
+            Frame::Kick(kick) => Some(LinkEvent::Kick(kick)),
+            Frame::Push(push) => Some(LinkEvent::Push(push)),
+            Frame::Reply { id, response } => {
+                let asked = RequestId::from_wire(id.into()).and_then(|id| self.calls.finish(id));
+                self.config.counters.add_many(Counter::RepliesLate, asked.is_none().into());
+                asked.map(|waiter| LinkEvent::Reply { waiter, result: Ok(response) })
+            }
+        })
+    }
+
+    fn open(&mut self, hello: Hello) -> Result<(), LinkEnd> {
+        if self.peer.is_some() {
+            return Err(LinkEnd::Unexpected);
+        }
+        if hello.version != link::VERSION {
+            return Err(LinkEnd::Version(hello.version));
+        }
+        let said = hello.id.clone();
+        let peer = ServerInfo::of_hello(hello).ok_or(LinkEnd::Impostor(said))?;
+        if self.proven.as_ref().is_some_and(|proven| *proven != peer.id) {
+            return Err(LinkEnd::Impostor(peer.id.to_string()));
+        }
+        if peer.id == self.config.me.id {
+            return Err(LinkEnd::Myself);
+        }
+        self.peer = Some(Arc::new(peer));
+        self.signs.push_back(Sign::Opened);
+        Ok(())
+    }
+
+    /// Whether a call of the peer may run here. One too many is answered at once.
+    fn admit(&mut self, now: Instant, id: Option<u32>) -> Result<bool, LinkEnd> {
+        let Some(id) = id else { return Ok(true) };
+        if self.serving.len() >= self.config.limits.calls_max {
+            self.reply(now, id, &refusal(&error::SERVER_BUSY.into()));
+            return Ok(false);
+        }
+        if self.serving.insert(id) { Ok(true) } else { Err(LinkEnd::Unexpected) }
+    }
+
+    fn call(&mut self, now: Instant, deadline: Instant, request: &[u8], waiter: W) {
+        if let Some(why) = self.refusal() {
+            return self.failed.push_back((waiter, why));
+        }
+        let id = match self.calls.start(deadline, waiter) {
+            Ok(id) => id,
+            Err(waiter) => {
+                return self.failed.push_back((waiter, error::SERVER_BUSY.into()));
+            }
+        };
+        let remaining = deadline.since(now);
+        let sent = self.send(now, &Frame::Call { id: id.get(), remaining, request });
+        self.calls_due = earliest([self.calls_due, Some(deadline)]);
+        if let Err(why) = sent
+            && let Some(waiter) = self.calls.finish(id)
+        {
+            self.failed.push_back((waiter, Error::new(error::TOO_LARGE, why.to_string())));
+        }
+    }
+
+    /// Why nothing new is sent to the peer, if so.
+    fn refusal(&self) -> Option<Error> {
+        if self.closed || self.suspect || self.peer.is_none() {
+            return Some(error::SERVER_LOST.into());
+        }
+        let full = self.outbox.remaining() >= self.config.limits.outbound_bytes_max;
+        full.then(|| error::SERVER_BUSY.into())
+    }
+
+    fn reply(&mut self, now: Instant, id: u32, response: &[u8]) {
+        if self.send(now, &Frame::Reply { id, response }).is_err() {
+            let why = Error::new(error::TOO_LARGE, "the reply is too large for a frame");
+            // An error of a few words fits.
+            let _ = self.send(now, &Frame::Reply { id, response: &refusal(&why) });
+        }
+    }
+
+    /// Sends what nobody waits for, as long as the peer takes it.
+    fn tell(&mut self, now: Instant, frame: &Frame<'_>) {
+        if self.refusal().is_some() || self.send(now, frame).is_err() {
+            self.config.counters.add(Counter::LinkFramesDropped);
+        }
+    }
+
+    fn send(&mut self, now: Instant, frame: &Frame<'_>) -> Result<(), FrameTooLarge> {
+        self.spoke = now;
+        if !self.outbox.has_remaining() {
+            self.written = now;
+        }
+        self.outbox.append(|out| {
+            let before = out.len();
+            link::encode(frame, out)?;
+            let body_bytes = out.len() - before - link::HEADER_BYTES;
+            // More than the peer takes, which has the same limit.
+            let fits = body_bytes <= self.config.limits.frame_bytes_max;
+            if fits { Ok(()) } else { Err(FrameTooLarge(body_bytes)) }
+        })
+    }
+
+    /// Whoever waits is told that no reply comes.
+    fn fail_all(&mut self, why: error::Entry) {
+        self.calls_due = None;
+        self.failed.extend(self.calls.fail_all().map(|waiter| (waiter, why.into())));
+    }
+
+    fn end(&mut self, end: LinkEnd) {
+        if !std::mem::replace(&mut self.closed, true) {
+            self.fail_all(error::SERVER_LOST);
+            self.signs.push_back(Sign::Closed(end));
+        }
+    }
+
+    /// Ends the link for the peer's fault, or because it is gone: nothing is written any more.
+    fn lose(&mut self, end: LinkEnd) {
+        self.outbox.clear();
+        self.end(end);
+    }
+
+    /// What no frame brings: signs, and whoever gets no reply. The end comes last.
+    fn poll_event<'e>(&mut self) -> Option<LinkEvent<'e, W>> {
+        let last = matches!(self.signs.front(), Some(Sign::Closed(_)));
+        if (last || self.signs.is_empty())
+            && let Some((waiter, error)) = self.failed.pop_front()
+        {
+            return Some(LinkEvent::Reply { waiter, result: Err(error) });
+        }
+        Some(match self.signs.pop_front()? {
+            Sign::Closed(end) => LinkEvent::Closed(end),
+            Sign::Opened => LinkEvent::Opened(Arc::clone(self.peer.as_ref()?)),
+            Sign::Suspected => LinkEvent::Suspected,
+        })
+    }
+
+    /// When the peer is not there, or not any more.
+    fn gone_at(&self) -> (Instant, LinkEnd) {
+        let limits = &self.config.limits;
+        match self.peer {
+            None => (self.began + limits.hello_timeout, LinkEnd::NoHello),
+            Some(_) if self.outbox.has_remaining() && self.written < self.heard => {
+                (self.written + limits.dead_after, LinkEnd::SlowReader)
+            }
+            Some(_) => (self.heard + limits.dead_after, LinkEnd::Silent),
+        }
+    }
+
+    fn suspect_at(&self) -> Option<Instant> {
+        let heard = self.peer.as_ref().filter(|_| !self.suspect).map(|_| self.heard);
+        heard.map(|heard| heard + self.config.limits.suspect_after)
+    }
+
+    fn expire_calls(&mut self, now: Instant) {
+        if self.calls_due.is_some_and(|due| due <= now) {
+            while let Some(waiter) = self.calls.expire(now) {
+                self.failed.push_back((waiter, error::REQUEST_TIMEOUT.into()));
+            }
+            self.calls_due = self.calls.poll_timeout();
+        }
+    }
+}
+
+impl<W> Machine for Link<W> {
+    type Event<'e> = LinkEvent<'e, W>;
+    type Command = LinkCommand<W>;
+
+    fn next<'i: 'e, 'e>(
+        &mut self, now: Instant, input: &mut &'i [u8], _scratch: &'e mut Scratch,
+    ) -> Next<LinkEvent<'e, W>> {
+        loop {
+            if let Some(event) = self.poll_event() {
+                return Next::Event(event);
+            }
+            if self.closed {
+                *input = &[];
+                return Next::NeedBytes;
+            }
+            let mut rest = *input;
+            match link::decode(&mut rest, self.config.limits.frame_bytes_max) {
+                Ok(Some(frame)) => {
+                    self.heard = now;
+                    if std::mem::take(&mut self.suspect) {
+                        // What it says comes after that it says something.
+                        return Next::Event(LinkEvent::Restored);
+                    }
+                    *input = rest;
+                    match self.receive(now, frame) {
+                        Ok(Some(event)) => return Next::Event(event),
+                        Ok(None) => {}
+                        Err(end) => self.lose(end),
+                    }
+                }
+                Ok(None) => return Next::NeedBytes,
+                Err(error) => self.lose(error.into()),
+            }
+        }
+    }
+
+    fn handle_command(&mut self, now: Instant, command: LinkCommand<W>, _scratch: &mut Scratch) {
+        match command {
+            LinkCommand::Call { deadline, request, waiter } => {
+                self.call(now, deadline, &request, waiter);
+            }
+            LinkCommand::Close => self.end(LinkEnd::Closed),
+            LinkCommand::Drain => self.tell(now, &Frame::Drain),
+            LinkCommand::Kick(kick) => self.tell(now, &Frame::Kick(kick)),
+            LinkCommand::Notify { deadline, request } => {
+                let remaining = deadline.since(now);
+                self.tell(now, &Frame::Call { id: 0, remaining, request: &request });
+            }
+            LinkCommand::Push(push) => self.tell(now, &Frame::Push(push)),
+            LinkCommand::Reply { id, response } => {
+                if self.serving.remove(&id) && !self.closed {
+                    self.reply(now, id, &response);
+                }
+            }
+            LinkCommand::SessionClosed(session) => self.tell(now, &Frame::Closed(session)),
+        }
+    }
+
+    fn handle_written(&mut self, now: Instant, bytes: usize) {
+        if bytes > 0 {
+            self.written = now;
+        }
+    }
+
+    fn handle_end(&mut self, _now: Instant, how: CloseReason) {
+        let end =
+            if let CloseReason::Io(kind) = how { LinkEnd::Io(kind) } else { LinkEnd::PeerClosed };
+        self.lose(end);
+    }
+
+    fn handle_timeout(&mut self, now: Instant, _scratch: &mut Scratch) {
+        if self.closed {
+            return;
+        }
+        self.expire_calls(now);
+        let (gone_at, end) = self.gone_at();
+        if gone_at <= now {
+            return self.lose(end);
+        }
+        if self.suspect_at().is_some_and(|at| at <= now) {
+            self.suspect = true;
+            self.fail_all(error::SERVER_LOST);
+            self.signs.push_back(Sign::Suspected);
+        }
+        if self.spoke + self.config.limits.heartbeat <= now {
+            // A frame without a body fits.
+            let _ = self.send(now, &Frame::Heartbeat);
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let beat = self.spoke + self.config.limits.heartbeat;
+        let next =
+            earliest([Some(self.gone_at().0), Some(beat), self.suspect_at(), self.calls_due]);
+        next.filter(|_| !self.closed)
+    }
+
+    fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+
+    fn is_finished(&self) -> bool {
+        self.closed
+            && self.signs.is_empty()
+            && self.failed.is_empty()
+            && !self.outbox.has_remaining()
+    }
+}
+
+/// The bytes of a response that says no.
+fn refusal(error: &Error) -> Vec<u8> {
+    let Error { code, msg, metadata } = error.clone();
+    let error = protos::Error { code: code.into(), msg: msg.into(), metadata };
+    protos::Response { error: Some(error), ..protos::Response::default() }.encode_to_vec()
+}
