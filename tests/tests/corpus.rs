@@ -27,6 +27,11 @@ fn what_inflates_is_what_it_holds_and_no_more_than_its_cap() {
 }
 
 #[test]
+fn the_frames_between_servers_are_the_same_however_the_stream_is_cut() {
+    replay("frame");
+}
+
+#[test]
 fn a_handshake_is_within_its_limits_and_the_same_when_said_again() {
     replay("handshake");
 }

@@ -6,6 +6,7 @@
 
 mod call_queue;
 mod client_conn;
+mod frame;
 mod handshake;
 mod inflate;
 mod json;
@@ -26,6 +27,7 @@ mod web_socket;
 
 pub use call_queue::call_queue;
 pub use client_conn::client_conn;
+pub use frame::frame;
 pub use handshake::handshake;
 pub use inflate::inflate;
 pub use message::{message_decode, message_round_trip};
@@ -42,9 +44,10 @@ pub use web_socket::web_socket;
 pub type Property = fn(&[u8]);
 
 /// Every property with the name of its target.
-pub const TARGETS: [(&str, Property); 15] = [
+pub const TARGETS: [(&str, Property); 16] = [
     ("call_queue", call_queue),
     ("client_conn", client_conn),
+    ("frame", frame),
     ("handshake", handshake),
     ("inflate", inflate),
     ("message_decode", message_decode),
