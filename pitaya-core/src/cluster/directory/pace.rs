@@ -1,0 +1,80 @@
+//! How often a user id may be claimed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Instant;
+
+/// At most so many claims of one user id in any window of time. It keeps no more than the claims
+/// that it allowed within one window.
+#[derive(Debug)]
+pub(super) struct Pace {
+    /// The oldest first.
+    recent: VecDeque<(Instant, Arc<str>)>,
+    by_uid: BTreeMap<Arc<str>, VecDeque<Instant>>,
+    claims_max: usize,
+    window: Duration,
+}
+
+impl Pace {
+    pub(super) fn new(claims_max: usize, window: Duration) -> Self {
+        Self { recent: VecDeque::new(), by_uid: BTreeMap::new(), claims_max, window }
+    }
+
+    /// Counts one claim, unless there were too many: then how long to wait.
+    pub(super) fn allow(&mut self, now: Instant, uid: &Arc<str>) -> Result<(), Duration> {
+        self.forget_old(now);
+        let claims = self.by_uid.get(uid);
+        if claims.map_or(0, VecDeque::len) >= self.claims_max {
+            let oldest = claims.and_then(VecDeque::front).copied().unwrap_or(now);
+            return Err((oldest + self.window).since(now));
+        }
+        self.by_uid.entry(Arc::clone(uid)).or_default().push_back(now);
+        self.recent.push_back((now, Arc::clone(uid)));
+        Ok(())
+    }
+
+    fn forget_old(&mut self, now: Instant) {
+        while let Some((_, uid)) = self.recent.pop_front_if(|(at, _)| *at + self.window <= now) {
+            let Some(claims) = self.by_uid.get_mut(&uid) else { continue };
+            claims.pop_front();
+            if claims.is_empty() {
+                self.by_uid.remove(&uid);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_too_many_waits_for_the_oldest_to_be_out_of_the_window() {
+        let mut pace = Pace::new(2, Duration::from_micros(10));
+        let (ann, bob) = ("ann".into(), "bob".into());
+        let mut allow = |micros, uid| pace.allow(Instant::from_micros(micros), uid);
+        assert_eq!((allow(0, &ann), allow(4, &ann)), (Ok(()), Ok(())));
+        assert_eq!(allow(7, &ann), Err(Duration::from_micros(3)));
+        assert_eq!(allow(7, &bob), Ok(()));
+        assert_eq!((allow(10, &ann), allow(10, &ann)), (Ok(()), Err(Duration::from_micros(4))));
+    }
+
+    #[test]
+    fn nothing_older_than_the_window_is_kept() {
+        let mut pace = Pace::new(2, Duration::from_micros(10));
+        for micros in 0..100 {
+            let uid = format!("{micros}").into();
+            pace.allow(Instant::from_micros(micros), &uid).unwrap();
+        }
+        assert_eq!((pace.recent.len(), pace.by_uid.len()), (10, 10));
+    }
+
+    #[test]
+    fn a_pace_of_none_refuses_all() {
+        let mut pace = Pace::new(0, Duration::from_micros(10));
+        let wait = pace.allow(Instant::ZERO, &"ann".into());
+        assert_eq!(wait, Err(Duration::from_micros(10)));
+    }
+}
