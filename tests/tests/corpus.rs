@@ -52,6 +52,11 @@ fn calls_run_as_a_plain_list_of_the_rules_says() {
 }
 
 #[test]
+fn a_user_id_has_one_session_whatever_servers_hear_when() {
+    replay("directory");
+}
+
+#[test]
 fn every_request_of_a_player_has_one_outcome() {
     replay("player");
 }

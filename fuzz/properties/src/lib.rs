@@ -6,6 +6,7 @@
 
 mod call_queue;
 mod client_conn;
+mod directory;
 mod frame;
 mod handshake;
 mod inflate;
@@ -27,6 +28,7 @@ mod web_socket;
 
 pub use call_queue::call_queue;
 pub use client_conn::client_conn;
+pub use directory::directory;
 pub use frame::frame;
 pub use handshake::handshake;
 pub use inflate::inflate;
@@ -44,9 +46,10 @@ pub use web_socket::web_socket;
 pub type Property = fn(&[u8]);
 
 /// Every property with the name of its target.
-pub const TARGETS: [(&str, Property); 16] = [
+pub const TARGETS: [(&str, Property); 17] = [
     ("call_queue", call_queue),
     ("client_conn", client_conn),
+    ("directory", directory),
     ("frame", frame),
     ("handshake", handshake),
     ("inflate", inflate),
