@@ -217,8 +217,9 @@ impl State {
 }
 
 impl Call {
-    fn timed_out(&self) -> Expired {
-        Expired::TimedOut(self.ticket, self.deadline.since(self.arrived))
+    /// The time that was waited is less than the deadline if the hard limit came before.
+    fn timed_out(&self, now: Instant) -> Expired {
+        Expired::TimedOut(self.ticket, now.min(self.deadline).since(self.arrived))
     }
 
     /// When time does something to it.
@@ -301,13 +302,13 @@ impl Rules {
                 State::Waiting => {
                     call.outcomes += 1;
                     call.state = State::Gone;
-                    expired.push(call.timed_out());
+                    expired.push(call.timed_out(now));
                     continue;
                 }
                 State::Running if call.ticket.request.is_some() => {
                     call.outcomes += 1;
                     call.state = State::Late;
-                    expired.push(call.timed_out());
+                    expired.push(call.timed_out(now));
                 }
                 State::Gone | State::Late | State::Running => {}
             }

@@ -252,7 +252,11 @@ async fn a_server_that_falls_silent_is_given_up<R: Native>(go: Go) {
 async fn a_server_that_goes_away_ends_what_waits<R: Native>(go: Go) {
     let (mut server, client) = connected::<R, Json>(go, JSON).await;
     echoes(&client, ECHO, "before the end").await;
-    let end = async { server.end() };
+    let end = async {
+        // What was asked before has left once this is answered.
+        echoes(&client, ECHO, "behind it").await;
+        server.end();
+    };
     let (waited, ()) = zip(client.request_raw("connector.testsvc.stuck", Bytes::new()), end).await;
     let RequestError::Unknown(error) = waited.unwrap_err() else { panic!("known") };
     assert_eq!((&*error.code, &*error.metadata["reason"]), ("PIT-499", "closed by the peer"));
