@@ -1,0 +1,76 @@
+//! Where other servers may be.
+//!
+//! What is found is only a hint to dial: who is there, the link itself shows. Nobody is taken for
+//! gone because a record is, as long as its link lives.
+
+mod hints;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pitaya_core::cluster::ServerInfo;
+use pitaya_core::session::HostFuture;
+
+pub use hints::{HINTS_MAX, Hints};
+
+/// Says where other servers may be, and may tell them where this one is.
+pub trait Discovery: Send + 'static {
+    /// Looks for others until it is dropped, which also withdraws what was told of this server. One
+    /// that has said all it knows may end; nothing is withdrawn by that.
+    fn run(self: Box<Self>, search: Search) -> HostFuture<()>;
+}
+
+/// What a discovery has at hand.
+#[derive(Clone)]
+pub struct Search {
+    hints: Hints,
+    host: Arc<dyn SearchHost>,
+    me: Arc<ServerInfo>,
+}
+
+/// What a discovery asks of the runtime.
+pub trait SearchHost: Send + Sync {
+    /// The addresses of a host name.
+    fn resolve(&self, host: &str, port: u16) -> HostFuture<io::Result<Vec<SocketAddr>>>;
+
+    /// Waits.
+    fn sleep(&self, duration: Duration) -> HostFuture<()>;
+}
+
+impl Search {
+    /// On behalf of the server `me`.
+    pub fn new(me: Arc<ServerInfo>, hints: Hints, host: Arc<dyn SearchHost>) -> Self {
+        Self { hints, host, me }
+    }
+
+    /// The server that looks for others, with the addresses where they reach it.
+    pub fn me(&self) -> &Arc<ServerInfo> {
+        &self.me
+    }
+
+    /// A server may be there.
+    pub fn found(&self, address: SocketAddr) {
+        self.hints.found(address);
+    }
+
+    /// Nothing is said of that address any more.
+    pub fn lost(&self, address: SocketAddr) {
+        self.hints.lost(address);
+    }
+
+    /// The addresses of a host name.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        self.host.resolve(host, port).await
+    }
+
+    /// Waits, in the time of the runtime.
+    pub async fn sleep(&self, duration: Duration) {
+        self.host.sleep(duration).await;
+    }
+}
