@@ -116,7 +116,7 @@ impl World {
                 println!("player {} left: {reason}", session.number());
                 self.players.remove(&session);
             }
-            Event::Abandoned(_) | Event::Detached(_) => {}
+            Event::Abandoned(_) | Event::Detached(_) | Event::Forward(_) => {}
         }
     }
 

@@ -60,6 +60,11 @@ impl<W> Calls<W> {
         self.in_flight.len()
     }
 
+    /// Everybody who waits, in the order of their ids.
+    pub fn waiters(&self) -> impl Iterator<Item = &W> {
+        self.in_flight.values().map(|(_, waiter)| waiter)
+    }
+
     /// Whoever waits for the reply with this id; nobody if it is too late, or was never asked for.
     pub fn finish(&mut self, id: RequestId) -> Option<W> {
         self.in_flight.remove(&id).map(|(_, waiter)| waiter)

@@ -33,6 +33,8 @@ counters! {
     CallsDropped = "calls_dropped";
     /// Calls answered with a timeout, waiting or running.
     CallsExpired = "calls_expired";
+    /// Calls of clients that were sent to servers of other kinds.
+    CallsForwarded = "calls_forwarded";
     /// Handlers that panicked.
     CallsPanicked = "calls_panicked";
     /// Handler polls that held the executor longer than the limit.
@@ -63,8 +65,20 @@ counters! {
     HandshakesRefused = "handshakes_refused";
     /// Kicks that were sent.
     KicksSent = "kicks_sent";
+    /// Calls between servers that were refused at once: too many, or too much waits.
+    LinkCallsRefused = "link_calls_refused";
+    /// Attempts to reach another server that failed.
+    LinkDialsFailed = "link_dials_failed";
     /// Frames for another server that nobody waits for, and that could not be sent.
     LinkFramesDropped = "link_frames_dropped";
+    /// Links to other servers that ended, for whatever reason.
+    LinksClosed = "links_closed";
+    /// Links to other servers that were opened.
+    LinksOpened = "links_opened";
+    /// Links that were refused: what was said of the server is not true, or there is no place.
+    LinksRefused = "links_refused";
+    /// Times another server was silent for too long to be given calls.
+    LinksSuspected = "links_suspected";
     /// Notifies of a client that could not be sent.
     NotifiesDropped = "notifies_dropped";
     /// Notifies whose handler failed, or whose argument was none.

@@ -80,6 +80,11 @@ limits! {
     connect_timeout: Duration = Duration::from_secs(5), "seconds", HandshakesExpired;
     /// Connections of one server, of all its acceptors together.
     connections_max: usize = 16_384, "connections", ConnectionsRefused;
+    /// Times a user id may be bound in a `binds_window`, in the whole cluster: a player who changes
+    /// networks logs in now and then, two programs that throw each other out do so without a pause.
+    binds_max: usize = 5, "binds", UidsRefused;
+    /// For how long a bind counts towards `binds_max`.
+    binds_window: Duration = Duration::from_secs(10), "seconds", UidsRefused;
     /// Members of one group.
     group_members_max: usize = 10_000, "members", GroupJoinsRefused;
     /// Connections that are not yet ready to work; beyond it nothing is accepted.
@@ -106,6 +111,28 @@ limits! {
     /// How long a closed connection may take to notice, so that the last packet is not lost with
     /// it; thirty times that in all for one that goes on to take what is written.
     linger_timeout: Duration = Duration::from_secs(1), "seconds", ConnectionsClosed;
+    /// Calls to one other server that wait for their reply, and as many of it that are not answered.
+    link_calls_max: usize = 4096, "calls", LinkCallsRefused;
+    /// Silence after which a link to another server is over, or time in which it takes nothing of
+    /// what waits for it.
+    link_dead_after: Duration = Duration::from_secs(10), "seconds", LinksClosed;
+    /// Time between two attempts to reach a server that is known to be somewhere, at most; the
+    /// first ones come sooner.
+    link_dial_delay_max: Duration = Duration::from_secs(1), "seconds", LinkDialsFailed;
+    /// Body of one frame between servers.
+    link_frame_bytes_max: usize = 1 << 20, "bytes", LinkFramesDropped;
+    /// What is said at least to another server, so that it knows that this one is there.
+    link_heartbeat: Duration = Duration::from_millis(500), "seconds", LinksSuspected;
+    /// How long another server may take to say who it is.
+    link_hello_timeout: Duration = Duration::from_secs(5), "seconds", LinksClosed;
+    /// Bytes waiting to be written to one other server, beyond which nothing new is sent to it.
+    link_outbound_bytes_max: usize = 8 << 20, "bytes", LinkCallsRefused;
+    /// Commands that wait until the link to another server looks at them.
+    link_outbound_commands_max: usize = 16_384, "commands", LinkCallsRefused;
+    /// Silence after which no new calls go to another server, and those in flight have failed.
+    link_suspect_after: Duration = Duration::from_secs(2), "seconds", LinksSuspected;
+    /// Servers of one cluster, this one included.
+    members_max: usize = 512, "servers", LinksRefused;
     /// Bytes waiting to be written to one client; a single larger packet is taken when nothing
     /// waits.
     outbound_bytes_max: usize = 1 << 20, "bytes", PushesRefused;

@@ -251,7 +251,7 @@ impl Node {
         let client = self.clients.get_mut(&conn).expect("the event is from it");
         let counters = &self.config.counters;
         match event {
-            Event::Abandoned(_) | Event::Call(_) => {}
+            Event::Abandoned(_) | Event::Call(_) | Event::Forward(_) => {}
             Event::Closed(reason) => {
                 client.part(counters);
                 let Some(session) = client.session.take() else {

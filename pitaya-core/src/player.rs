@@ -10,6 +10,7 @@ use pitaya_proto::handshake::HandshakeRequest;
 use pitaya_proto::message::{Body, Route};
 use pitaya_proto::zlib::{InflateError, Scratch};
 
+use crate::cluster::{Forward, Forwards};
 use crate::conn::{ClientCall, ConnEvent};
 use crate::queue::{Ended, Expired, Start, Ticket};
 use crate::{
@@ -24,6 +25,8 @@ use crate::{
 pub struct Player {
     conn: ServerConn,
     calls: CallQueue<Bytes>,
+    /// Requests that servers of other kinds answer.
+    forwards: Forwards,
     config: Arc<ConnConfig>,
     routes: Arc<RouteTable>,
     /// Calls whose handlers must be dropped, not yet told.
@@ -43,6 +46,9 @@ pub enum Event<'e> {
     Closed(CloseReason),
     /// The client was lost, and the session waits for it as long as `resume_window` says.
     Detached(CloseReason),
+    /// A call for a server of another kind, which holds no turn; only if
+    /// [`ConnConfig::forwards`] says so.
+    Forward(Forward<'e>),
     /// The client is ready to work: its session begins.
     Opened(Box<HandshakeRequest>),
 }
@@ -70,6 +76,7 @@ impl Player {
         Self {
             conn: ServerConn::new(Arc::clone(&config), now),
             calls: CallQueue::new(&config.limits),
+            forwards: Forwards::default(),
             config,
             routes,
             abandoned: Vec::new(),
@@ -91,9 +98,9 @@ impl Player {
         self.conn.is_open()
     }
 
-    /// Calls that wait, run or are late.
+    /// Calls that wait, run, are late or are forwarded.
     pub fn calls(&self) -> usize {
-        self.calls.count()
+        self.calls.count() + self.forwards.count()
     }
 
     /// As [`Machine::next`], but what comes borrows from the input alone: what was compressed is
@@ -132,7 +139,8 @@ impl Player {
         &mut self, now: Instant, call: ClientCall<'i>, scratch: &mut Scratch,
     ) -> Result<Option<Event<'i>>, CloseReason> {
         let ClientCall { body, request, route } = call;
-        if let Some(id) = request.filter(|id| self.calls.has_request(*id)) {
+        let is_known = |id| self.calls.has_request(id) || self.forwards.has_request(id);
+        if let Some(id) = request.filter(|id| is_known(*id)) {
             return Err(CloseReason::DuplicateRequest(id.get()));
         }
         let body = inflate(body, scratch, self.config.limits.inflated_bytes_max)
@@ -144,6 +152,12 @@ impl Player {
         };
         let refused = match self.routes.find(name, kind) {
             Ok(Destination::Here(route)) => return Ok(self.arrive(now, request, route, body)),
+            Ok(Destination::Elsewhere(route)) if self.config.forwards => {
+                let deadline = now + self.config.limits.call_deadline;
+                let forward = self.forwards.start(deadline, request, route, body);
+                self.update(now);
+                return Ok(Some(Event::Forward(forward)));
+            }
             // Without a cluster there are no other servers; Pitaya leaves the client without an
             // answer.
             Ok(Destination::Elsewhere(_)) => error::NO_SERVERS.into(),
@@ -201,12 +215,13 @@ impl Player {
 
     fn finish(&mut self, reason: CloseReason) -> Event<'static> {
         let dropped = self.calls.close(|key| self.abandoned.push(key));
+        self.forwards.close();
         self.config.counters.add_many(Counter::CallsDropped, dropped as u64);
         Event::Closed(reason)
     }
 
     fn handle_reply(&mut self, now: Instant, key: CallKey, reply: Reply, scratch: &mut Scratch) {
-        match self.calls.handle_ended(key) {
+        match self.forwards.handle_reply(key).unwrap_or_else(|| self.calls.handle_ended(key)) {
             Ended::Answers(request) if self.conn.is_open() => {
                 if let Err(why) = self.conn.reply(now, request, &reply, scratch) {
                     self.refuse(now, Some(request), &why.into(), scratch);
@@ -239,8 +254,10 @@ impl Player {
 
     /// Reading goes on as long as there is room for calls; the last call of a drain is the end.
     fn update(&mut self, now: Instant) {
-        self.conn.held = self.drains || self.calls.is_full();
-        if self.drains && self.calls.count() == 0 {
+        let calls = self.calls();
+        let is_full = self.calls.is_full() || calls >= self.config.limits.calls_max;
+        self.conn.held = self.drains || is_full;
+        if self.drains && calls == 0 {
             self.conn.close(now, CloseReason::Shutdown);
         }
     }
@@ -281,11 +298,17 @@ impl Machine for Player {
         while let Some(expired) = self.calls.poll_expired(now) {
             self.handle_expired(now, expired, scratch);
         }
+        while let Some((request, route)) = self.forwards.expire(now) {
+            self.config.counters.add(Counter::CallsExpired);
+            let error = Error::request_timeout(&route, self.config.limits.call_deadline);
+            self.refuse(now, Some(request), &error, scratch);
+        }
         self.update(now);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        earlier(self.conn.poll_timeout(), self.calls.poll_timeout())
+        let calls = earlier(self.calls.poll_timeout(), self.forwards.poll_timeout());
+        earlier(self.conn.poll_timeout(), calls)
     }
 
     fn outbox(&mut self) -> &mut Outbox {

@@ -76,7 +76,7 @@ pub struct RouteTable {
 /// Where a call goes.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Destination {
-    /// To a server of another kind.
+    /// To a server of another kind; the whole route.
     Elsewhere(String),
     /// To a handler of this server.
     Here(RouteId),
@@ -164,7 +164,9 @@ impl RouteTable {
     fn miss(&self, name: &[u8]) -> Result<Destination, Error> {
         let route = RouteName::parse(name)?;
         match route.kind {
-            Some(kind) if kind != self.server_kind => Ok(Destination::Elsewhere(kind.to_owned())),
+            Some(kind) if kind != self.server_kind => {
+                Ok(Destination::Elsewhere(format!("{kind}.{}", route.short)))
+            }
             Some(_) | None => Err(self.not_found(route.short)),
         }
     }
@@ -222,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_route_of_another_kind_goes_elsewhere() {
-        let elsewhere = Destination::Elsewhere("room".to_owned());
+        let elsewhere = Destination::Elsewhere("room.hall.join".to_owned());
         assert_eq!(find("room.hall.join", RouteKind::Request), Ok(elsewhere));
     }
 

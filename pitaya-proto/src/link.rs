@@ -33,6 +33,8 @@ pub enum Frame<'a> {
     Hello(Hello),
     /// Users or sessions are to be kicked.
     Kick(Kick),
+    /// Where the server knows others.
+    Known(Known),
     /// Users or sessions are told something.
     Push(Push),
     /// The answer to a call; the body is a [`Response`](crate::protos::Response).
@@ -42,6 +44,8 @@ pub enum Frame<'a> {
         /// The response.
         response: &'a [u8],
     },
+    /// Who has a user id, or wants it.
+    Seat(Seat),
 }
 
 /// What a server says of itself.
@@ -71,6 +75,10 @@ pub struct Hello {
     /// What its application wants others to know.
     #[prost(btree_map = "string, string", tag = "8")]
     pub metadata: BTreeMap<String, String>,
+    /// Which of its dials this is, counted from one; zero from whoever was dialled. It tells which
+    /// of two links between the same servers stays.
+    #[prost(uint64, tag = "9")]
+    pub dial: u64,
 }
 
 /// A push to any number of users and sessions of one server, encoded once.
@@ -102,6 +110,59 @@ pub struct Kick {
     /// The sessions, by their numbers.
     #[prost(uint64, repeated, tag = "3")]
     pub sessions: Vec<u64>,
+    /// The clients are not told, so that they may come back.
+    #[prost(bool, tag = "4")]
+    pub plain: bool,
+}
+
+/// Where servers are that somebody is linked with.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Known {
+    /// Each such as `10.0.0.5:4500`.
+    #[prost(string, repeated, tag = "1")]
+    pub addresses: Vec<String>,
+}
+
+/// One step of giving a user id to a session.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct Seat {
+    /// Which step.
+    #[prost(enumeration = "SeatStep", tag = "1")]
+    pub step: i32,
+    /// The user id.
+    #[prost(string, tag = "2")]
+    pub uid: String,
+    /// The session, on the frontend that asks or is told.
+    #[prost(uint64, tag = "3")]
+    pub session: u64,
+    /// The rank of the login; of a claim, the highest that its frontend has heard of.
+    #[prost(uint64, tag = "4")]
+    pub epoch: u64,
+    /// How long to wait before another claim, after one that was refused; in microseconds.
+    #[prost(uint64, tag = "5")]
+    pub wait_micros: u64,
+}
+
+/// What a [`Seat`] says: the first three are said to the home of a user id, the others by it.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, prost::Enumeration)]
+#[repr(i32)]
+pub enum SeatStep {
+    /// The session has the epoch.
+    Announce = 0,
+    /// The session wants an epoch.
+    Claim = 1,
+    /// The login has ended.
+    Release = 2,
+    /// The server is not the home any more.
+    Dropped = 3,
+    /// The session may take the epoch.
+    Granted = 4,
+    /// The home has the login.
+    Held = 5,
+    /// There is a higher one.
+    Lost = 6,
+    /// Too many claims.
+    Refused = 7,
 }
 
 /// Takes the next frame from the front of `input`.
@@ -172,6 +233,8 @@ impl<'a> Frame<'a> {
             Self::Kick(_) => KICK,
             Self::Closed(_) => CLOSED,
             Self::Drain => DRAIN,
+            Self::Known(_) => KNOWN,
+            Self::Seat(_) => SEAT,
         }
     }
 
@@ -191,7 +254,9 @@ impl<'a> Frame<'a> {
             Self::Closed(session) => out.extend_from_slice(&session.to_be_bytes()),
             Self::Hello(hello) => hello.encode_raw(out),
             Self::Kick(kick) => kick.encode_raw(out),
+            Self::Known(known) => known.encode_raw(out),
             Self::Push(push) => push.encode_raw(out),
+            Self::Seat(seat) => seat.encode_raw(out),
         }
     }
 
@@ -212,6 +277,8 @@ impl<'a> Frame<'a> {
             HELLO => Hello::decode(body).ok().map(Self::Hello),
             KICK => Kick::decode(body).ok().map(Self::Kick),
             PUSH => Push::decode(body).ok().map(Self::Push),
+            KNOWN => Known::decode(body).ok().map(Self::Known),
+            SEAT => Seat::decode(body).ok().map(Self::Seat),
             HEARTBEAT => empty(Self::Heartbeat),
             DRAIN => empty(Self::Drain),
             _ => None,
@@ -250,7 +317,7 @@ pub const BODY_BYTES_MAX: usize = (1 << 24) - 1;
 /// Bytes in front of every body.
 pub const HEADER_BYTES: usize = 4;
 
-const KINDS: std::ops::RangeInclusive<u8> = HELLO..=DRAIN;
+const KINDS: std::ops::RangeInclusive<u8> = HELLO..=SEAT;
 const HELLO: u8 = 1;
 const HEARTBEAT: u8 = 2;
 const CALL: u8 = 3;
@@ -259,6 +326,8 @@ const PUSH: u8 = 5;
 const KICK: u8 = 6;
 const CLOSED: u8 = 7;
 const DRAIN: u8 = 8;
+const KNOWN: u8 = 9;
+const SEAT: u8 = 10;
 
 #[cfg(test)]
 mod tests {
@@ -278,6 +347,8 @@ mod tests {
             Frame::Kick(Kick { sessions: vec![1, u64::MAX], ..Kick::default() }),
             Frame::Closed(1 << 40),
             Frame::Drain,
+            Frame::Known(Known { addresses: vec!["10.0.0.5:4500".into()] }),
+            Frame::Seat(Seat { step: SeatStep::Held.into(), epoch: u64::MAX, ..Seat::default() }),
         ]
     }
 
@@ -307,7 +378,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_judged_by_its_first_bytes() {
-        for kind in [0, 9, b'G', 255] {
+        for kind in [0, 11, b'G', 255] {
             assert_eq!(decode(&mut &[kind][..], 9), Err(FrameError::Kind(kind)));
         }
         let too_large = FrameError::TooLarge { body_bytes: 10, body_bytes_max: 9 };

@@ -273,6 +273,7 @@ impl Judge<Player> for Ledger {
                 assert!(!self.limits.resume_window.is_zero());
                 self.detached = true;
             }
+            Event::Forward(_) => panic!("nothing is forwarded here"),
             Event::Opened(request) => {
                 assert!(!self.opened && !self.closed);
                 self.opened = true;

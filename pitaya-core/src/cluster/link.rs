@@ -9,16 +9,16 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use pitaya_proto::error::{self, Error};
-use pitaya_proto::link::{self, Frame, FrameTooLarge, Hello, Kick, Push};
+use pitaya_proto::link::{self, Frame, FrameTooLarge, Hello, Kick, Known, Push};
 use pitaya_proto::protos;
 use pitaya_proto::zlib::Scratch;
 use prost::Message as _;
 
 use config::earliest;
-pub use config::{LinkConfig, LinkEnd, LinkLimits};
+pub use config::{LinkConfig, LinkEnd};
 
 use crate::calls::{Calls, RequestId};
-use crate::cluster::{ServerId, ServerInfo};
+use crate::cluster::{Proven, Said, ServerInfo};
 use crate::{CloseReason, Counter, Instant, Machine, Next, Outbox};
 
 /// One end of the stream between two servers, both of which call the other over it.
@@ -33,7 +33,9 @@ use crate::{CloseReason, Counter, Instant, Machine, Next, Outbox};
 pub struct Link<W> {
     config: Arc<LinkConfig>,
     /// Who the peer has proven to be, if the way to it can prove that.
-    proven: Option<ServerId>,
+    proven: Option<Proven>,
+    /// Which of this server's dials the link is; zero if the peer dialled.
+    dialled: u64,
     peer: Option<Arc<ServerInfo>>,
     outbox: Outbox,
     calls: Calls<W>,
@@ -72,8 +74,10 @@ pub enum LinkEvent<'e, W> {
     Drains,
     /// Users or sessions here are to be kicked.
     Kick(Kick),
+    /// Where the peer knows other servers: hints, no more.
+    Known(Known),
     /// The peer is there, and this is who it is.
-    Opened(Arc<ServerInfo>),
+    Opened(Arc<ServerInfo>, Dial),
     /// Users or sessions here are told something.
     Push(Push),
     /// A call is done.
@@ -86,6 +90,8 @@ pub enum LinkEvent<'e, W> {
     },
     /// It was heard again.
     Restored,
+    /// About who has a user id.
+    Said(Said),
     /// The session of that number is over on the peer.
     SessionClosed(u64),
     /// It has been silent for too long to be given calls.
@@ -105,11 +111,13 @@ pub enum LinkCommand<W> {
         waiter: W,
     },
     /// End the link. What waits to be written still is.
-    Close,
+    Close(LinkEnd),
     /// Say that this server takes no new calls.
     Drain,
     /// Kick users or sessions of the peer.
     Kick(Kick),
+    /// Tell the peer where other servers are.
+    Known(Known),
     /// Ask the peer something that needs no reply.
     Notify {
         /// When it is of no use any more.
@@ -126,27 +134,54 @@ pub enum LinkCommand<W> {
         /// The bytes of a response.
         response: Bytes,
     },
-    /// Say that a session of this server is over.
+    /// Say something about who has a user id. It is never dropped while the link lives.
+    Say(Said),
+    /// Say that a session of this server is over. It is never dropped while the link lives.
     SessionClosed(u64),
+}
+
+/// Which dial of whom made a link. Of two links between the same servers the lower one stays, and
+/// both ends see the same.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Dial {
+    /// Whether the server with the higher id has dialled.
+    by_higher: bool,
+    /// How often that server had dialled by then.
+    number: u64,
+}
+
+#[cfg(test)]
+impl Dial {
+    pub(in crate::cluster) fn new(by_higher: bool, number: u64) -> Self {
+        Self { by_higher, number }
+    }
+
+    pub(in crate::cluster) fn number(self) -> u64 {
+        self.number
+    }
 }
 
 #[derive(Debug)]
 enum Sign {
     Closed(LinkEnd),
-    Opened,
+    Opened(Dial),
     Suspected,
 }
 
 impl<W> Link<W> {
     /// One end of a stream that was opened at `now`. Its hello waits in the outbox. The peer is
-    /// `proven` to be somebody if the way to it has shown a certificate.
-    pub fn new(config: Arc<LinkConfig>, now: Instant, proven: Option<ServerId>) -> Self {
-        let hello = config.me.hello();
+    /// `proven` to be somebody if the way to it has shown a certificate. `dialled` counts the dials
+    /// of this server, from one; it is zero if the peer dialled.
+    pub fn new(
+        config: Arc<LinkConfig>, now: Instant, proven: Option<Proven>, dialled: u64,
+    ) -> Self {
+        let hello = config.me.hello(dialled);
         let mut link = Self {
             proven,
+            dialled,
             peer: None,
             outbox: Outbox::default(),
-            calls: Calls::new(config.limits.calls_max),
+            calls: Calls::new(config.limits.link_calls_max),
             calls_due: None,
             serving: BTreeSet::new(),
             failed: VecDeque::new(),
@@ -196,11 +231,17 @@ impl<W> Link<W> {
             Frame::Drain => Some(LinkEvent::Drains),
             Frame::Heartbeat | Frame::Hello(_) => None,
             Frame::Kick(kick) => Some(LinkEvent::Kick(kick)),
+            Frame::Known(known) => Some(LinkEvent::Known(known)),
             Frame::Push(push) => Some(LinkEvent::Push(push)),
             Frame::Reply { id, response } => {
                 let asked = RequestId::from_wire(id.into()).and_then(|id| self.calls.finish(id));
                 self.config.counters.add_many(Counter::RepliesLate, asked.is_none().into());
                 asked.map(|waiter| LinkEvent::Reply { waiter, result: Ok(response) })
+            }
+            Frame::Seat(seat) => {
+                let uid_bytes_max = self.config.limits.uid_bytes_max;
+                let said = Said::of_seat(seat, uid_bytes_max).ok_or(LinkEnd::Unexpected)?;
+                Some(LinkEvent::Said(said))
             }
         })
     }
@@ -212,23 +253,32 @@ impl<W> Link<W> {
         if hello.version != link::VERSION {
             return Err(LinkEnd::Version(hello.version));
         }
-        let said = hello.id.clone();
+        let (said, number) = (hello.id.clone(), hello.dial);
         let peer = ServerInfo::of_hello(hello).ok_or(LinkEnd::Impostor(said))?;
-        if self.proven.as_ref().is_some_and(|proven| *proven != peer.id) {
+        let is_proven = |proven: &Proven| proven.id == peer.id && proven.kind == peer.kind;
+        if !self.proven.as_ref().is_none_or(is_proven) {
             return Err(LinkEnd::Impostor(peer.id.to_string()));
         }
-        if peer.id == self.config.me.id {
+        let me = &self.config.me.id;
+        if peer.id == *me {
             return Err(LinkEnd::Myself);
         }
+        let by_higher = match (self.dialled, number) {
+            (0, 1..) => peer.id > *me,
+            (1.., 0) => *me > peer.id,
+            (0, 0) | (1.., 1..) => return Err(LinkEnd::Unexpected),
+        };
+        let dial = Dial { by_higher, number: number.max(self.dialled) };
         self.peer = Some(Arc::new(peer));
-        self.signs.push_back(Sign::Opened);
+        self.signs.push_back(Sign::Opened(dial));
         Ok(())
     }
 
     /// Whether a call of the peer may run here. One too many is answered at once.
     fn admit(&mut self, now: Instant, id: Option<u32>) -> Result<bool, LinkEnd> {
         let Some(id) = id else { return Ok(true) };
-        if self.serving.len() >= self.config.limits.calls_max {
+        if self.serving.len() >= self.config.limits.link_calls_max {
+            self.config.counters.add(Counter::LinkCallsRefused);
             self.reply(now, id, &refusal(&error::SERVER_BUSY.into()));
             return Ok(false);
         }
@@ -237,13 +287,11 @@ impl<W> Link<W> {
 
     fn call(&mut self, now: Instant, deadline: Instant, request: &[u8], waiter: W) {
         if let Some(why) = self.refusal() {
-            return self.failed.push_back((waiter, why));
+            return self.fail(waiter, why);
         }
         let id = match self.calls.start(deadline, waiter) {
             Ok(id) => id,
-            Err(waiter) => {
-                return self.failed.push_back((waiter, error::SERVER_BUSY.into()));
-            }
+            Err(waiter) => return self.fail(waiter, error::SERVER_BUSY),
         };
         let remaining = deadline.since(now);
         let sent = self.send(now, &Frame::Call { id: id.get(), remaining, request });
@@ -256,12 +304,31 @@ impl<W> Link<W> {
     }
 
     /// Why nothing new is sent to the peer, if so.
-    fn refusal(&self) -> Option<Error> {
+    fn refusal(&self) -> Option<error::Entry> {
         if self.closed || self.suspect || self.peer.is_none() {
-            return Some(error::SERVER_LOST.into());
+            return Some(error::SERVER_LOST);
         }
-        let full = self.outbox.remaining() >= self.config.limits.outbound_bytes_max;
-        full.then(|| error::SERVER_BUSY.into())
+        self.is_full().then_some(error::SERVER_BUSY)
+    }
+
+    fn is_full(&self) -> bool {
+        self.outbox.remaining() >= self.config.limits.link_outbound_bytes_max
+    }
+
+    /// A call that is not sent.
+    fn fail(&mut self, waiter: W, why: error::Entry) {
+        self.config.counters.add(Counter::LinkCallsRefused);
+        self.failed.push_back((waiter, why.into()));
+    }
+
+    /// Sends what must not be lost as long as the link lives, also to a suspect.
+    fn insist(&mut self, now: Instant, frame: &Frame<'_>) {
+        if self.closed {
+            return;
+        }
+        if self.is_full() || self.send(now, frame).is_err() {
+            self.lose(LinkEnd::SlowReader);
+        }
     }
 
     fn reply(&mut self, now: Instant, id: u32, response: &[u8]) {
@@ -289,7 +356,7 @@ impl<W> Link<W> {
             link::encode(frame, out)?;
             let body_bytes = out.len() - before - link::HEADER_BYTES;
             // More than the peer takes, which has the same limit.
-            let fits = body_bytes <= self.config.limits.frame_bytes_max;
+            let fits = body_bytes <= self.config.limits.link_frame_bytes_max;
             if fits { Ok(()) } else { Err(FrameTooLarge(body_bytes)) }
         })
     }
@@ -323,7 +390,7 @@ impl<W> Link<W> {
         }
         Some(match self.signs.pop_front()? {
             Sign::Closed(end) => LinkEvent::Closed(end),
-            Sign::Opened => LinkEvent::Opened(Arc::clone(self.peer.as_ref()?)),
+            Sign::Opened(dial) => LinkEvent::Opened(Arc::clone(self.peer.as_ref()?), dial),
             Sign::Suspected => LinkEvent::Suspected,
         })
     }
@@ -332,17 +399,17 @@ impl<W> Link<W> {
     fn gone_at(&self) -> (Instant, LinkEnd) {
         let limits = &self.config.limits;
         match self.peer {
-            None => (self.began + limits.hello_timeout, LinkEnd::NoHello),
+            None => (self.began + limits.link_hello_timeout, LinkEnd::NoHello),
             Some(_) if self.outbox.has_remaining() && self.written < self.heard => {
-                (self.written + limits.dead_after, LinkEnd::SlowReader)
+                (self.written + limits.link_dead_after, LinkEnd::SlowReader)
             }
-            Some(_) => (self.heard + limits.dead_after, LinkEnd::Silent),
+            Some(_) => (self.heard + limits.link_dead_after, LinkEnd::Silent),
         }
     }
 
     fn suspect_at(&self) -> Option<Instant> {
         let heard = self.peer.as_ref().filter(|_| !self.suspect).map(|_| self.heard);
-        heard.map(|heard| heard + self.config.limits.suspect_after)
+        heard.map(|heard| heard + self.config.limits.link_suspect_after)
     }
 
     fn expire_calls(&mut self, now: Instant) {
@@ -371,7 +438,7 @@ impl<W> Machine for Link<W> {
                 return Next::NeedBytes;
             }
             let mut rest = *input;
-            match link::decode(&mut rest, self.config.limits.frame_bytes_max) {
+            match link::decode(&mut rest, self.config.limits.link_frame_bytes_max) {
                 Ok(Some(frame)) => {
                     self.heard = now;
                     if std::mem::take(&mut self.suspect) {
@@ -396,9 +463,10 @@ impl<W> Machine for Link<W> {
             LinkCommand::Call { deadline, request, waiter } => {
                 self.call(now, deadline, &request, waiter);
             }
-            LinkCommand::Close => self.end(LinkEnd::Closed),
+            LinkCommand::Close(end) => self.end(end),
             LinkCommand::Drain => self.tell(now, &Frame::Drain),
             LinkCommand::Kick(kick) => self.tell(now, &Frame::Kick(kick)),
+            LinkCommand::Known(known) => self.tell(now, &Frame::Known(known)),
             LinkCommand::Notify { deadline, request } => {
                 let remaining = deadline.since(now);
                 self.tell(now, &Frame::Call { id: 0, remaining, request: &request });
@@ -409,7 +477,8 @@ impl<W> Machine for Link<W> {
                     self.reply(now, id, &response);
                 }
             }
-            LinkCommand::SessionClosed(session) => self.tell(now, &Frame::Closed(session)),
+            LinkCommand::Say(said) => self.insist(now, &Frame::Seat(said.into_seat())),
+            LinkCommand::SessionClosed(session) => self.insist(now, &Frame::Closed(session)),
         }
     }
 
@@ -436,17 +505,18 @@ impl<W> Machine for Link<W> {
         }
         if self.suspect_at().is_some_and(|at| at <= now) {
             self.suspect = true;
+            self.config.counters.add(Counter::LinksSuspected);
             self.fail_all(error::SERVER_LOST);
             self.signs.push_back(Sign::Suspected);
         }
-        if self.spoke + self.config.limits.heartbeat <= now {
+        if self.spoke + self.config.limits.link_heartbeat <= now {
             // A frame without a body fits.
             let _ = self.send(now, &Frame::Heartbeat);
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let beat = self.spoke + self.config.limits.heartbeat;
+        let beat = self.spoke + self.config.limits.link_heartbeat;
         let next =
             earliest([Some(self.gone_at().0), Some(beat), self.suspect_at(), self.calls_due]);
         next.filter(|_| !self.closed)

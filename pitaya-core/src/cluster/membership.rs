@@ -15,7 +15,7 @@ use super::{Incarnation, Members, ServerId, ServerInfo};
 /// server never touches another.
 ///
 /// ```
-/// use pitaya_core::cluster::{Incarnation, MEMBERS_MAX, MemberEvent, Membership, ServerId};
+/// use pitaya_core::cluster::{Incarnation, MemberEvent, Membership, ServerId};
 ///
 /// # use pitaya_core::cluster::ServerInfo;
 /// # fn server(kind: &str, id: &str, start: u64) -> ServerInfo {
@@ -25,7 +25,7 @@ use super::{Incarnation, Members, ServerId, ServerInfo};
 /// #         metadata: Default::default(),
 /// #     }
 /// # }
-/// let mut membership = Membership::new(server("gate", "gate-1", 1), MEMBERS_MAX);
+/// let mut membership = Membership::new(server("gate", "gate-1", 1), 512);
 /// membership.handle_joined(server("room", "room-1", 7))?;
 /// assert!(matches!(membership.poll_event(), Some(MemberEvent::Joined(_))));
 ///
@@ -212,10 +212,6 @@ impl Membership {
         self.snapshot = None;
     }
 }
-
-/// How many servers there may be by default. Each has a link to every other, so that more of them
-/// would be busy with their links.
-pub const MEMBERS_MAX: usize = 512;
 
 #[cfg(test)]
 mod tests {

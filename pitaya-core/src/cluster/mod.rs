@@ -4,6 +4,9 @@
 //! do.
 
 mod directory;
+mod forwards;
+mod guests;
+mod hub;
 mod link;
 mod members;
 mod membership;
@@ -12,12 +15,16 @@ mod router;
 mod server;
 
 pub use directory::{
-    Announced, Answer, Ask, BINDS_MAX, BINDS_WINDOW, ClaimEvent, Claims, Directory, Epoch, Holder,
-    Holding, Life, Login,
+    Announced, Answer, Ask, ClaimEvent, Claims, Directory, Epoch, Holder, Holding, Life, Login,
+    Said,
 };
-pub use link::{Link, LinkCommand, LinkConfig, LinkEnd, LinkEvent, LinkLimits};
+pub use forwards::Forward;
+pub(crate) use forwards::Forwards;
+pub use guests::{Full, Guests};
+pub use hub::{Hub, HubEvent, Unwanted};
+pub use link::{Dial, Link, LinkCommand, LinkConfig, LinkEnd, LinkEvent};
 pub use members::Members;
-pub use membership::{JoinError, MEMBERS_MAX, MemberEvent, Membership};
+pub use membership::{JoinError, MemberEvent, Membership};
 pub use rendezvous::rendezvous;
 pub use router::{Custom, Kept, Routed, Router, Rule};
-pub use server::{Incarnation, ServerId, ServerInfo};
+pub use server::{Incarnation, Proven, ServerId, ServerInfo};

@@ -46,6 +46,15 @@ impl Incarnation {
     }
 }
 
+/// What a certificate says of a server.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Proven {
+    /// Its name.
+    pub id: ServerId,
+    /// What it does.
+    pub kind: Arc<str>,
+}
+
 /// One server, as all others know it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServerInfo {

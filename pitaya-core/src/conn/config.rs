@@ -19,6 +19,11 @@ pub struct ConnConfig {
     pub compression: bool,
     /// What was counted so far, over all connections.
     pub counters: Arc<Counters>,
+    /// Whether calls for servers of other kinds are forwarded, as [`Event::Forward`]; off by
+    /// default, as long as there are no others.
+    ///
+    /// [`Event::Forward`]: crate::Event::Forward
+    pub forwards: bool,
     /// The limits in force.
     pub limits: Limits,
     /// Asked in this order, each with its name; the first error refuses the client.
@@ -48,7 +53,16 @@ impl ConnConfig {
         response.encode_packet(&mut refused)?;
         let (counters, validators) = (Arc::default(), Vec::new());
         let dictionary = response.dictionary;
-        Ok(Self { accepted, compression: true, counters, dictionary, limits, refused, validators })
+        Ok(Self {
+            compression: true,
+            counters,
+            forwards: false,
+            limits,
+            validators,
+            dictionary,
+            accepted,
+            refused,
+        })
     }
 
     /// Reads the handshake of a client and asks the validators.

@@ -15,6 +15,11 @@ pub use table::{Binding, SessionTable};
 pub struct SessionId(pub(crate) u64);
 
 impl SessionId {
+    /// The session of that number, as another server names it.
+    pub const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
     /// The number, as it travels between servers.
     pub const fn number(self) -> u64 {
         self.0

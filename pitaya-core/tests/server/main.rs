@@ -1,6 +1,7 @@
 //! The server's side of clients in virtual time: what they are promised, whatever they send.
 
 mod calls;
+mod forward;
 mod handshake;
 mod heartbeat;
 mod limits;

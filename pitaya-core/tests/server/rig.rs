@@ -304,6 +304,12 @@ fn line(event: Event<'_>, routes: &RouteTable, started: &mut Vec<(String, CallKe
         }
         Event::Closed(reason) => format!("closed: {reason}"),
         Event::Detached(reason) => format!("detached: {reason}"),
+        Event::Forward(call) => {
+            let body = String::from_utf8_lossy(&call.body).into_owned();
+            started.extend(call.key.map(|key| (body, key)));
+            let request = call.request.map(|request| request.get());
+            format!("forward {} {request:?}", call.route)
+        }
         Event::Opened(_) => "opened".to_owned(),
     }
 }

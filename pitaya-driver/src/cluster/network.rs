@@ -3,10 +3,9 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use pitaya_core::cluster::ServerId;
+pub use pitaya_core::cluster::Proven;
 use pitaya_core::session::HostFuture;
 
 /// What carries the links of one server: QUIC, or the network of a test.
@@ -43,15 +42,6 @@ pub struct LinkStream {
     pub proven: Option<Proven>,
     /// Where it is.
     pub remote: SocketAddr,
-}
-
-/// What a certificate says of a server.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Proven {
-    /// Its name.
-    pub id: ServerId,
-    /// What it does.
-    pub kind: Arc<str>,
 }
 
 /// Bytes both ways.

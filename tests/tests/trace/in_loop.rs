@@ -203,7 +203,7 @@ impl Game {
             Event::Opened(handshake) => {
                 self.names.insert(session, hall::name(&handshake).to_owned());
             }
-            Event::Abandoned(_) | Event::Detached(_) => {
+            Event::Abandoned(_) | Event::Detached(_) | Event::Forward(_) => {
                 panic!("nothing of the scenario leads to {event:?}")
             }
         }

@@ -37,7 +37,7 @@ pub enum Announced {
 
 impl Directory {
     /// An empty directory on the server `me`, which grants a user id at most `binds_max` times in
-    /// any `binds_window`; see [`BINDS_MAX`] and [`BINDS_WINDOW`].
+    /// any `binds_window`.
     ///
     /// `origin` is what the clocks of all servers showed at [`Instant::ZERO`] of this one, such as
     /// microseconds since 1970. Where they are wrong only the order of logins is, and only while
@@ -161,13 +161,6 @@ impl Directory {
     }
 }
 
-/// How often a user id may be claimed in a [`BINDS_WINDOW`]: a player who changes networks logs in
-/// now and then; two programs that throw each other out do so without a pause.
-pub const BINDS_MAX: usize = 5;
-
-/// For how long a claim counts.
-pub const BINDS_WINDOW: Duration = Duration::from_secs(10);
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,7 +177,7 @@ mod tests {
     }
 
     fn directory() -> Directory {
-        let mut directory = Directory::new(life("a"), Epoch::new(100), BINDS_MAX, BINDS_WINDOW);
+        let mut directory = Directory::new(life("a"), Epoch::new(100), 5, Duration::from_secs(10));
         directory.welcome_server(life("b"));
         directory
     }

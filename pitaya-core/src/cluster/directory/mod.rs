@@ -51,6 +51,7 @@
 mod claims;
 mod home;
 mod pace;
+mod said;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,7 +61,8 @@ use crate::SessionId;
 use super::{Incarnation, ServerId, ServerInfo};
 
 pub use claims::{ClaimEvent, Claims};
-pub use home::{Announced, BINDS_MAX, BINDS_WINDOW, Directory};
+pub use home::{Announced, Directory};
+pub use said::Said;
 
 /// What a frontend asks of the home of a user id.
 #[derive(Clone, Debug, Eq, PartialEq)]

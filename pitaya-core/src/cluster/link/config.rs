@@ -2,12 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pitaya_proto::link::{self, FrameError, Hello};
 
 use crate::cluster::{Incarnation, ServerId, ServerInfo};
-use crate::{Counters, Instant};
+use crate::{Counters, Instant, Limits};
 
 /// The settings of the links of one server.
 #[derive(Clone, Debug)]
@@ -15,42 +14,9 @@ pub struct LinkConfig {
     /// What was counted so far, over all links.
     pub counters: Arc<Counters>,
     /// The limits in force.
-    pub limits: LinkLimits,
+    pub limits: Limits,
     /// Who this is.
     pub me: Arc<ServerInfo>,
-}
-
-/// The limits of a link.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct LinkLimits {
-    /// Calls to one peer that wait for their reply, and as many of it that are not answered; 4,096.
-    pub calls_max: usize,
-    /// Silence after which a link is over, or time in which nothing is taken of what waits; 10 s.
-    pub dead_after: Duration,
-    /// Body of one frame; 1 MiB.
-    pub frame_bytes_max: usize,
-    /// How long a peer may take to say who it is; 5 s.
-    pub hello_timeout: Duration,
-    /// What is said at least, so that the peer knows who is there; every 0.5 s.
-    pub heartbeat: Duration,
-    /// Bytes waiting to be written to one peer, beyond which nothing new is sent to it; 8 MiB.
-    pub outbound_bytes_max: usize,
-    /// Silence after which no new calls go to a peer; 2 s.
-    pub suspect_after: Duration,
-}
-
-impl Default for LinkLimits {
-    fn default() -> Self {
-        Self {
-            calls_max: 4096,
-            dead_after: Duration::from_secs(10),
-            frame_bytes_max: 1 << 20,
-            hello_timeout: Duration::from_secs(5),
-            heartbeat: Duration::from_millis(500),
-            outbound_bytes_max: 8 << 20,
-            suspect_after: Duration::from_secs(2),
-        }
-    }
 }
 
 /// Why a link ended. Its text is for logs.
@@ -87,14 +53,17 @@ pub enum LinkEnd {
     /// or a call with the id of one that is not answered.
     #[error("a frame that does not belong here")]
     Unexpected,
+    /// Another link to the same server stays, or it is no member.
+    #[error("{0}")]
+    Unwanted(&'static str),
     /// The peer speaks another version.
     #[error("the peer speaks version {0} and not {version}", version = link::VERSION)]
     Version(u32),
 }
 
 impl ServerInfo {
-    /// What this server says first on a link.
-    pub(super) fn hello(&self) -> Hello {
+    /// What this server says first on a link, the one of that dial.
+    pub(super) fn hello(&self, dial: u64) -> Hello {
         Hello {
             version: link::VERSION,
             id: self.id.to_string(),
@@ -104,6 +73,7 @@ impl ServerInfo {
             hostname: self.hostname.clone(),
             addresses: self.addresses.iter().map(ToString::to_string).collect(),
             metadata: self.metadata.clone(),
+            dial,
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::Counters;
-use crate::cluster::Incarnation;
+use crate::cluster::{Incarnation, ServerId};
+use crate::{Counters, Limits};
 
 #[test]
 fn both_ends_learn_who_the_other_is_before_anything_else() {
@@ -120,7 +120,7 @@ fn a_peer_that_beats_and_takes_nothing_is_given_up_after_ten_seconds() {
 
 #[test]
 fn a_peer_that_says_nothing_is_given_up_after_five_seconds() {
-    let mut end = End::new("gate", "gate-1", None, LinkLimits::default());
+    let mut end = End::new("gate", "gate-1", 0, Limits::default());
     end.link.handle_timeout(at(4_999), &mut Scratch::new());
     assert_eq!(end.news(at(4_999)), [""; 0]);
     end.link.handle_timeout(at(5_000), &mut Scratch::new());
@@ -129,12 +129,18 @@ fn a_peer_that_says_nothing_is_given_up_after_five_seconds() {
 
 #[test]
 fn a_peer_that_is_not_who_it_has_proven_to_be_is_refused() {
-    let proven = |id| Some(ServerId::new(id).expect("a name"));
-    let room = server("room-1", "room").hello();
+    let proven =
+        |id, kind: &str| Some(Proven { id: ServerId::new(id).expect("a name"), kind: kind.into() });
+    let room = server("room-1", "room").hello(1);
     for (proven, hello, end) in [
-        (proven("room-2"), room.clone(), r#"the peer says that it is "room-1", which it is not"#),
+        (proven("room-1", "gate"), room.clone(), IMPOSTOR),
+        (
+            proven("room-2", "room"),
+            room.clone(),
+            r#"the peer says that it is "room-1", which it is not"#,
+        ),
         (None, Hello { version: 9, ..room.clone() }, "the peer speaks version 9 and not 1"),
-        (None, server("gate-1", "gate").hello(), "the peer is this server itself"),
+        (None, server("gate-1", "gate").hello(1), "the peer is this server itself"),
         (None, Hello { kind: "a.b".into(), ..room.clone() }, IMPOSTOR),
         (
             None,
@@ -143,7 +149,7 @@ fn a_peer_that_is_not_who_it_has_proven_to_be_is_refused() {
         ),
         (None, Hello { addresses: vec!["nowhere".into()], ..room }, IMPOSTOR),
     ] {
-        let mut gate = End::new("gate", "gate-1", proven, LinkLimits::default());
+        let mut gate = End::proving("gate", "gate-1", proven);
         gate.hear(&[Frame::Hello(hello)]);
         assert_eq!(gate.news(at(0)), [format!("gate: closed: {end}")]);
         assert!(gate.link.is_finished(), "and nothing is said to it any more");
@@ -152,28 +158,28 @@ fn a_peer_that_is_not_who_it_has_proven_to_be_is_refused() {
 
 #[test]
 fn frames_that_do_not_belong_where_they_are_end_the_link() {
-    let hello = || Frame::Hello(server("room-1", "room").hello());
+    let hello = || Frame::Hello(server("room-1", "room").hello(1));
     let call = || Frame::Call { id: 1, remaining: millis(1), request: b"a" };
     for (frames, end) in [
         (vec![call()], "a frame that does not belong here"),
         (vec![hello(), hello()], "a frame that does not belong here"),
         (vec![hello(), call(), call()], "a frame that does not belong here"),
     ] {
-        let mut gate = End::new("gate", "gate-1", None, LinkLimits::default());
+        let mut gate = End::new("gate", "gate-1", 0, Limits::default());
         gate.hear(&frames);
         let news = gate.news(at(0));
         assert_eq!(news.last(), Some(&format!("gate: closed: {end}")), "{news:?}");
     }
-    let mut gate = End::new("gate", "gate-1", None, LinkLimits::default());
+    let mut gate = End::new("gate", "gate-1", 0, Limits::default());
     gate.unread = b"GET / HTTP/1.1\r\n".to_vec();
     assert_eq!(gate.news(at(0)), ["gate: closed: bad frame: wrong frame kind 0x47"]);
 }
 
 #[test]
 fn one_call_too_many_is_answered_at_once_on_either_side() {
-    let limits = LinkLimits { calls_max: 1, ..LinkLimits::default() };
+    let limits = Limits::default().link_calls_max(1);
     let busy = "PIT-503: server is busy";
-    let mut pair = Pair::with(limits, LinkLimits::default());
+    let mut pair = Pair::with(limits, Limits::default());
     pair.settle();
     pair.gate.call(pair.now, 1_000, "one", "ann");
     pair.gate.call(pair.now, 1_000, "two", "bob");
@@ -188,7 +194,7 @@ fn one_call_too_many_is_answered_at_once_on_either_side() {
 
 #[test]
 fn what_no_frame_can_hold_is_an_error_of_its_sender() {
-    let limits = LinkLimits { frame_bytes_max: 300, ..LinkLimits::default() };
+    let limits = Limits::default().link_frame_bytes_max(300);
     let mut pair = Pair::with(limits.clone(), limits);
     pair.settle();
     let large = "x".repeat(300);
@@ -204,22 +210,53 @@ fn what_no_frame_can_hold_is_an_error_of_its_sender() {
 
 #[test]
 fn nothing_new_goes_to_a_peer_for_which_too_much_waits() {
-    let limits = LinkLimits { outbound_bytes_max: 100, ..LinkLimits::default() };
-    let mut pair = Pair::with(limits, LinkLimits::default());
+    let limits = Limits::default().link_outbound_bytes_max(100);
+    let mut pair = Pair::with(limits, Limits::default());
     pair.settle();
     pair.gate.call(pair.now, 1_000, &"x".repeat(100), "ann");
     pair.gate.call(pair.now, 1_000, "small", "bob");
-    pair.gate.tell(pair.now, LinkCommand::SessionClosed(1));
+    pair.gate.tell(pair.now, LinkCommand::Drain);
     let news = pair.settle();
     assert_eq!(news.first().map(String::as_str), Some("gate: bob fails PIT-503: server is busy"));
     assert_eq!(pair.gate.counters.count(Counter::LinkFramesDropped), 1);
 }
 
 #[test]
+fn what_must_not_be_lost_goes_to_a_suspect_too_and_costs_the_link_where_there_is_no_room() {
+    let mut pair = Pair::with(Limits::default().link_outbound_bytes_max(100), Limits::default());
+    pair.settle();
+    pair.pass_apart(2_000);
+    pair.gate.tell(pair.now, LinkCommand::SessionClosed(7));
+    let news = pair.settle();
+    assert!(news.contains(&"room: session 7 closed".to_owned()), "{news:?}");
+    pair.pass(500);
+    pair.settle();
+    pair.gate.call(pair.now, 1_000, &"x".repeat(100), "ann");
+    pair.gate.tell(pair.now, LinkCommand::SessionClosed(8));
+    let end = "gate: closed: nothing was read by the peer for too long";
+    assert_eq!(pair.gate.news(pair.now).last().map(String::as_str), Some(end));
+}
+
+#[test]
+fn both_ends_rank_two_links_between_them_alike() {
+    let dial = |gate, room| {
+        let mut pair = Pair::new();
+        pair.gate = End::new("gate", "gate-1", gate, Limits::default());
+        pair.room = End::new("room", "room-1", room, Limits::default());
+        carry(pair.now, &mut pair.gate, &mut pair.room);
+        pair.carry_to_gate();
+        [pair.gate.dial(), pair.room.dial()]
+    };
+    let [by_gate, by_room, later] = [dial(2, 0), dial(0, 1), dial(3, 0)];
+    assert!([by_gate, by_room, later].iter().all(|[gate, room]| gate == room));
+    assert!(by_gate < later && later < by_room, "the lower id first, then the earlier dial");
+}
+
+#[test]
 fn whoever_waits_is_told_before_the_end_is_and_what_was_said_before_still_leaves() {
     let mut pair = Pair::open();
     pair.gate.call(pair.now, 1_000, "one", "ann");
-    pair.gate.tell(pair.now, LinkCommand::Close);
+    pair.gate.tell(pair.now, LinkCommand::Close(LinkEnd::Closed));
     assert_eq!(
         pair.gate.news(pair.now),
         ["gate: ann fails PIT-503: server is out of reach", "gate: closed: closed by this server",]
@@ -243,12 +280,12 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
-        Self::with(LinkLimits::default(), LinkLimits::default())
+        Self::with(Limits::default(), Limits::default())
     }
 
-    fn with(gate: LinkLimits, room: LinkLimits) -> Self {
-        let gate = End::new("gate", "gate-1", None, gate);
-        Self { gate, room: End::new("room", "room-1", None, room), now: Instant::ZERO }
+    fn with(gate: Limits, room: Limits) -> Self {
+        let gate = End::new("gate", "gate-1", 1, gate);
+        Self { gate, room: End::new("room", "room-1", 0, room), now: Instant::ZERO }
     }
 
     fn open() -> Self {
@@ -316,11 +353,18 @@ struct End {
 }
 
 impl End {
-    fn new(kind: &'static str, id: &str, proven: Option<ServerId>, limits: LinkLimits) -> Self {
+    /// The gate has dialled.
+    fn new(kind: &'static str, id: &str, dialled: u64, limits: Limits) -> Self {
         let (counters, me) = (Arc::<Counters>::default(), Arc::new(server(id, kind)));
         let config = LinkConfig { counters: Arc::clone(&counters), limits, me };
-        let link = Link::new(Arc::new(config), Instant::ZERO, proven);
+        let link = Link::new(Arc::new(config), Instant::ZERO, None, dialled);
         Self { name: kind, link, counters, unread: Vec::new() }
+    }
+
+    fn proving(kind: &'static str, id: &str, proven: Option<Proven>) -> Self {
+        let mut end = Self::new(kind, id, 0, Limits::default());
+        end.link.proven = proven;
+        end
     }
 
     fn hear(&mut self, frames: &[Frame<'_>]) {
@@ -353,6 +397,13 @@ impl End {
         news
     }
 
+    fn dial(&mut self) -> Dial {
+        let (mut input, mut scratch) = (&self.unread[..], Scratch::new());
+        let next = self.link.next(Instant::ZERO, &mut input, &mut scratch);
+        let Next::Event(LinkEvent::Opened(_, dial)) = next else { panic!("it opens: {next:?}") };
+        dial
+    }
+
     fn late(&self) -> u64 {
         self.counters.count(Counter::RepliesLate)
     }
@@ -367,8 +418,10 @@ fn text(event: LinkEvent<'_, &'static str>) -> String {
         }
         LinkEvent::Closed(end) => format!("closed: {end}"),
         LinkEvent::Drains => "drains".to_owned(),
+        LinkEvent::Known(known) => format!("known: {}", known.addresses.concat()),
+        LinkEvent::Said(said) => format!("said {said:?}"),
         LinkEvent::Kick(kick) => format!("kick {}", kick.uids.concat()),
-        LinkEvent::Opened(peer) => format!("opened {}", peer.id),
+        LinkEvent::Opened(peer, _) => format!("opened {}", peer.id),
         LinkEvent::Push(push) => format!("push {}", push.route),
         LinkEvent::Reply { waiter, result: Ok(response) } => {
             format!("{waiter} gets {}", said(response))

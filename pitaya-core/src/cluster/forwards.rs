@@ -1,0 +1,87 @@
+//! The requests of one session that other servers answer.
+
+use std::borrow::Cow;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use crate::calls::{Calls, RequestId};
+use crate::queue::Ended;
+use crate::{CallKey, Instant};
+
+/// A call that a server of another kind has a handler for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Forward<'e> {
+    /// The body, as the client sent it but never compressed.
+    pub body: Cow<'e, [u8]>,
+    /// When the client is told that nobody answered.
+    pub deadline: Instant,
+    /// Names the call in [`Command::Reply`](crate::Command::Reply); nothing for a notify, which is
+    /// not answered.
+    pub key: Option<CallKey>,
+    /// The id the client gave; nothing for a notify.
+    pub request: Option<NonZeroU64>,
+    /// The whole route: `kind.service.method`.
+    pub route: Arc<str>,
+}
+
+/// Requests that left for other servers: they hold a place among the calls of their session, and no
+/// turn. Most sessions have none, so it is one word until the first.
+#[derive(Debug, Default)]
+pub(crate) struct Forwards(Option<Box<Calls<Asked>>>);
+
+/// A request and its route.
+type Asked = (NonZeroU64, Arc<str>);
+
+impl Forwards {
+    /// A call leaves; a request is waited for until `deadline`.
+    pub(crate) fn start<'e>(
+        &mut self, deadline: Instant, request: Option<NonZeroU64>, route: String,
+        body: Cow<'e, [u8]>,
+    ) -> Forward<'e> {
+        let route: Arc<str> = route.into();
+        let key = request.map(|request| {
+            let calls = self.0.get_or_insert_with(|| Box::new(Calls::new(usize::MAX)));
+            let id = calls.start(deadline, (request, Arc::clone(&route)));
+            let id = id.expect("a session has fewer calls than there are ids");
+            CallKey(FORWARDED | u64::from(id.get()))
+        });
+        Forward { body, deadline, key, request, route }
+    }
+
+    /// What the reply to a call means; `None` if no call was forwarded under this key.
+    pub(crate) fn handle_reply(&mut self, key: CallKey) -> Option<Ended> {
+        if key.0 & FORWARDED == 0 {
+            return None;
+        }
+        let id = RequestId::from_wire(key.0 & !FORWARDED);
+        let asked = id.zip(self.0.as_mut()).and_then(|(id, calls)| calls.finish(id));
+        Some(asked.map_or(Ended::Late, |(request, _)| Ended::Answers(request)))
+    }
+
+    /// A request whose deadline has come; a reply to it is late.
+    pub(crate) fn expire(&mut self, now: Instant) -> Option<Asked> {
+        self.0.as_mut()?.expire(now)
+    }
+
+    /// Nobody waits any more.
+    pub(crate) fn close(&mut self) {
+        if let Some(calls) = &mut self.0 {
+            drop(calls.fail_all());
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.as_ref().map_or(0, |calls| calls.count())
+    }
+
+    pub(crate) fn has_request(&self, request: NonZeroU64) -> bool {
+        self.0.as_ref().is_some_and(|calls| calls.waiters().any(|(asked, _)| *asked == request))
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.0.as_ref()?.poll_timeout()
+    }
+}
+
+/// What tells the keys of forwarded calls from those of calls that run here.
+const FORWARDED: u64 = 1 << 63;
