@@ -136,6 +136,14 @@ fn requests(route: &str) -> Vec<u8> {
 struct Nobody(Arc<ConnConfig>);
 
 impl Host for Nobody {
+    fn cluster(&self) -> Option<&dyn pitaya_core::cluster::ClusterHost> {
+        None
+    }
+
+    fn push_to_front(&self, _: Vec<u8>) -> HostFuture<Result<(), Error>> {
+        unreachable!("no handler asks for it")
+    }
+
     fn bind(&self, _: SessionHandle, _: &str) -> HostFuture<Result<Arc<str>, Error>> {
         Box::pin(std::future::pending())
     }

@@ -340,5 +340,5 @@ async fn double(Payload(n): Payload<i64>) -> Result<i64, Error> {
 }
 
 async fn from(session: Session) -> Result<String, Error> {
-    Ok(session.remote().to_string())
+    Ok(session.remote().expect("it connects here").to_string())
 }

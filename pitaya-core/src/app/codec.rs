@@ -17,6 +17,12 @@ pub trait Codec: Send + Sync + 'static {
 
     /// The body of an error reply. Clients of this codec have to understand it.
     fn encode_error(error: &Error) -> Vec<u8>;
+
+    /// Reads what [`encode_error`](Self::encode_error) wrote, for a server that passes it on to
+    /// another. By default it is read as JSON.
+    fn decode_error(body: &[u8]) -> Error {
+        Error::from_json(body)
+    }
 }
 
 /// A codec that reads `T`.
@@ -83,6 +89,10 @@ impl Codec for Protobuf {
 
     fn encode_error(error: &Error) -> Vec<u8> {
         error.to_protobuf()
+    }
+
+    fn decode_error(body: &[u8]) -> Error {
+        Error::from_protobuf(body)
     }
 }
 

@@ -10,14 +10,13 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 use pitaya_proto::error::{self, Error};
 use pitaya_proto::link::{self, Frame, FrameTooLarge, Hello, Kick, Known, Push};
-use pitaya_proto::protos;
 use pitaya_proto::zlib::Scratch;
-use prost::Message as _;
 
 use config::earliest;
 pub use config::{LinkConfig, LinkEnd};
 
 use crate::calls::{Calls, RequestId};
+use crate::cluster::peer::refusal;
 use crate::cluster::{Proven, Said, ServerInfo};
 use crate::{CloseReason, Counter, Instant, Machine, Next, Outbox};
 
@@ -420,15 +419,11 @@ impl<W> Link<W> {
             self.calls_due = self.calls.poll_timeout();
         }
     }
-}
 
-impl<W> Machine for Link<W> {
-    type Event<'e> = LinkEvent<'e, W>;
-    type Command = LinkCommand<W>;
-
-    fn next<'i: 'e, 'e>(
-        &mut self, now: Instant, input: &mut &'i [u8], _scratch: &'e mut Scratch,
-    ) -> Next<LinkEvent<'e, W>> {
+    /// As [`Machine::next`], but what comes borrows from the input alone.
+    pub(crate) fn poll<'i>(
+        &mut self, now: Instant, input: &mut &'i [u8],
+    ) -> Next<LinkEvent<'i, W>> {
         loop {
             if let Some(event) = self.poll_event() {
                 return Next::Event(event);
@@ -456,6 +451,17 @@ impl<W> Machine for Link<W> {
                 Err(error) => self.lose(error.into()),
             }
         }
+    }
+}
+
+impl<W> Machine for Link<W> {
+    type Event<'e> = LinkEvent<'e, W>;
+    type Command = LinkCommand<W>;
+
+    fn next<'i: 'e, 'e>(
+        &mut self, now: Instant, input: &mut &'i [u8], _scratch: &'e mut Scratch,
+    ) -> Next<LinkEvent<'e, W>> {
+        self.poll(now, input)
     }
 
     fn handle_command(&mut self, now: Instant, command: LinkCommand<W>, _scratch: &mut Scratch) {
@@ -532,11 +538,4 @@ impl<W> Machine for Link<W> {
             && self.failed.is_empty()
             && !self.outbox.has_remaining()
     }
-}
-
-/// The bytes of a response that says no.
-fn refusal(error: &Error) -> Vec<u8> {
-    let Error { code, msg, metadata } = error.clone();
-    let error = protos::Error { code: code.into(), msg: msg.into(), metadata };
-    protos::Response { error: Some(error), ..protos::Response::default() }.encode_to_vec()
 }

@@ -6,10 +6,12 @@
 mod directory;
 mod forwards;
 mod guests;
+mod host;
 mod hub;
 mod link;
 mod members;
 mod membership;
+mod peer;
 mod rendezvous;
 mod router;
 mod server;
@@ -21,10 +23,12 @@ pub use directory::{
 pub use forwards::Forward;
 pub(crate) use forwards::Forwards;
 pub use guests::{Full, Guests};
+pub use host::{ClusterHost, RemoteCall};
 pub use hub::{Hub, HubEvent, Unwanted};
 pub use link::{Dial, Link, LinkCommand, LinkConfig, LinkEnd, LinkEvent};
 pub use members::Members;
 pub use membership::{JoinError, MemberEvent, Membership};
+pub use peer::{GuestCall, Peer, PeerCommand, PeerEvent, Snapshot};
 pub use rendezvous::rendezvous;
 pub use router::{Custom, Kept, Routed, Router, Rule};
 pub use server::{Incarnation, Proven, ServerId, ServerInfo};

@@ -8,14 +8,19 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::session::afar::Changes;
+
 /// Named JSON values with a version that grows with every change, so that an old copy is never
 /// taken for a new one.
 #[derive(Clone, Debug, Default)]
 pub struct SessionData {
     /// One line of JSON for each value: its name, a colon and the value. Most sessions keep a value
     /// or two, for which any map would be too large.
-    lines: Box<str>,
-    version: u64,
+    pub(super) lines: Box<str>,
+    pub(super) version: u64,
+    /// On a server that the client is not connected to: what was changed there since it was last
+    /// pushed to the front.
+    pub(super) changes: Option<Box<Changes>>,
 }
 
 impl SessionData {
@@ -41,7 +46,7 @@ impl SessionData {
             return Err(Error::unknown(format!("session data over {bytes_max} bytes")));
         }
         self.lines = lines.into();
-        self.version += 1;
+        self.note(name, Some(value.to_string()));
         Ok(())
     }
 
@@ -51,9 +56,16 @@ impl SessionData {
         let removed = left.len() < self.lines.len();
         if removed {
             self.lines = left.into();
-            self.version += 1;
+            self.note(name, None);
         }
         removed
+    }
+
+    fn note(&mut self, name: &str, json: Option<String>) {
+        self.version += 1;
+        if let Some(changes) = &mut self.changes {
+            changes.0.insert(name.to_owned(), json.map(Into::into));
+        }
     }
 
     /// Grows with every change.
@@ -80,7 +92,7 @@ impl SessionData {
 }
 
 /// What the line of that name begins with, and no other does.
-fn key(name: &str) -> String {
+pub(super) fn key(name: &str) -> String {
     serde_json::to_string(name).expect("text is JSON") + ":"
 }
 

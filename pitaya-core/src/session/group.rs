@@ -234,6 +234,14 @@ mod tests {
     }
 
     impl Host for Ear {
+        fn cluster(&self) -> Option<&dyn crate::cluster::ClusterHost> {
+            None
+        }
+
+        fn push_to_front(&self, _: Vec<u8>) -> HostFuture<Result<(), Error>> {
+            unreachable!("nobody pushes data")
+        }
+
         fn bind(&self, _: SessionHandle, _: &str) -> HostFuture<Result<Arc<str>, Error>> {
             unreachable!("nobody binds")
         }

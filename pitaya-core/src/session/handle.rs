@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::app::codec::{Encode, Json, encode_push};
+use crate::cluster::ClusterHost;
 use crate::session::group::Joined;
 use crate::{CloseReason, Command, ConnConfig, Counter, Instant, SessionData, SessionId};
 
@@ -28,8 +29,15 @@ pub trait Host: Send + Sync {
     /// Whether the session is open.
     fn is_open(&self) -> bool;
 
-    /// What the client said of itself.
+    /// What the client said of itself; nothing on a server that it is not connected to.
     fn handshake(&self) -> HandshakeRequest;
+
+    /// The other servers; nothing if there can be none.
+    fn cluster(&self) -> Option<&dyn ClusterHost>;
+
+    /// Tells the server that the client is connected to what was changed of the session's data
+    /// here: a JSON object, in which what was removed is `null`.
+    fn push_to_front(&self, changes: Vec<u8>) -> HostFuture<Result<(), Error>>;
 
     /// The settings of the server, with its limits and counters.
     fn config(&self) -> &ConnConfig;
@@ -59,8 +67,8 @@ pub(super) struct Shared {
     pub(super) host: Arc<dyn Host>,
     id: SessionId,
     pub(super) joined: Mutex<Joined>,
-    remote: SocketAddr,
-    uid: OnceLock<Arc<str>>,
+    remote: Option<SocketAddr>,
+    pub(super) uid: OnceLock<Arc<str>>,
 }
 
 impl<C> Session<C> {
@@ -79,13 +87,14 @@ impl<C> Session<C> {
         self.0.uid.get().map(|uid| &**uid)
     }
 
-    /// What the client said of itself. It is put together anew by every call.
+    /// What the client said of itself, as long as it is connected to this server; nothing
+    /// elsewhere. It is put together anew by every call.
     pub fn handshake(&self) -> HandshakeRequest {
         self.0.host.handshake()
     }
 
-    /// Where the client connects from.
-    pub fn remote(&self) -> SocketAddr {
+    /// Where the client connects from; nothing on a server that it is not connected to.
+    pub fn remote(&self) -> Option<SocketAddr> {
         self.0.remote
     }
 
@@ -139,7 +148,8 @@ impl<C> Session<C> {
         self.data().value(name)
     }
 
-    /// Keeps a value with the session.
+    /// Keeps a value with the session. On a server that the client is not connected to others see
+    /// it after [`push_to_front`](Self::push_to_front).
     ///
     /// # Errors
     ///
@@ -162,7 +172,7 @@ impl<C> Session<C> {
         if self.0.host.send(command) { Ok(()) } else { Err(error::SESSION_CLOSED.into()) }
     }
 
-    fn data(&self) -> MutexGuard<'_, SessionData> {
+    pub(super) fn data(&self) -> MutexGuard<'_, SessionData> {
         lock(&self.0.data)
     }
 }
@@ -175,6 +185,12 @@ impl SessionHandle {
         // A socket for both kinds tells of the old kind inside the new.
         let version = if remote.ip().to_canonical().is_ipv6() { "ipv6" } else { "ipv4" };
         data.set("ipversion", version, usize::MAX).expect("a word is JSON");
+        Self::with(id, Some(remote), host, data)
+    }
+
+    pub(super) fn with(
+        id: SessionId, remote: Option<SocketAddr>, host: Arc<dyn Host>, data: SessionData,
+    ) -> Self {
         let (data, joined) = (Mutex::new(data), Mutex::new(Some(Vec::new())));
         let shared = Shared { data, host, id, joined, remote, uid: OnceLock::new() };
         Self(Arc::new(shared), PhantomData)

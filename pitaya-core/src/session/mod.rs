@@ -1,5 +1,6 @@
 //! Sessions: who is there, under which user id, with which data, whatever connection they use.
 
+mod afar;
 mod data;
 mod group;
 mod handle;

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pitaya_proto::protos;
+use prost::Message as _;
+
 use super::*;
 use crate::cluster::{Incarnation, ServerId};
 use crate::{Counters, Limits};
