@@ -29,7 +29,7 @@ pub struct Call<'e> {
 }
 
 /// Names one call of one session on this server. Keys are never used twice.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CallKey(pub(crate) u64);
 
 /// Names a route of a [`RouteTable`](crate::RouteTable).

@@ -97,4 +97,4 @@ macro_rules! debug_as_name {
     )+};
 }
 
-debug_as_name! { ConnConfig Ctx app::Handlers app::Hooks app::Running }
+debug_as_name! { ConnConfig Ctx app::Scope<'_> app::Handlers app::Hooks app::Running }

@@ -15,6 +15,7 @@ pub use client::{
     Client, ClientBuilder, ClientState, ConnectError, RawSubscription, Scheme, States,
     Subscription, Url, UrlError,
 };
+pub use cluster::Cluster;
 pub use drive::{Commands, Drive, DriveConfig, Serve};
 pub use mailbox::{Mailbox, Sent};
 pub use runtime::{Listener, Native, Runtime, Timer};

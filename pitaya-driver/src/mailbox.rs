@@ -55,14 +55,18 @@ impl<C> Mailbox<C> {
         if inner.closed {
             return Sent::Closed;
         }
-        let full =
-            inner.commands.len() >= self.commands_max || inner.bytes + bytes > self.bytes_max;
-        if full && !inner.commands.is_empty() {
+        if self.is_full(&inner, bytes) {
             return Sent::Full;
         }
         inner.bytes += bytes;
         self.push(&mut inner, command);
         Sent::Taken
+    }
+
+    /// Whether a command that holds `bytes` would be taken, if nobody else sends one.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        let inner = self.lock();
+        !self.is_full(&inner, bytes)
     }
 
     /// Sends the last command there will be, even into a full mailbox.
@@ -136,6 +140,12 @@ impl<C> Mailbox<C> {
     /// Lets the memory go in which nothing waits.
     pub(crate) fn rest(&self) {
         self.lock().commands.shrink_to_fit();
+    }
+
+    fn is_full(&self, inner: &Inner<C>, bytes: usize) -> bool {
+        let full =
+            inner.commands.len() >= self.commands_max || inner.bytes + bytes > self.bytes_max;
+        full && !inner.commands.is_empty()
     }
 
     fn push(&self, inner: &mut Inner<C>, command: C) {

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use pitaya_core::Instant;
@@ -42,6 +43,11 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
 
     /// Ends when the process is asked to stop: SIGINT or SIGTERM.
     fn stop_signal(&self) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// The time since 1970, by which servers tell their lives apart.
+    fn unix_time(&self) -> Duration {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
 
     /// A seed that differs from run to run, unless the runtime is a simulated one.
     fn seed(&self) -> u64 {

@@ -27,6 +27,8 @@ pub enum Frame<'a> {
     Closed(u64),
     /// The server takes no new calls, and will be gone.
     Drain,
+    /// The server has heard that, and sends no new calls.
+    Drained,
     /// The server is there, and says no more.
     Heartbeat,
     /// Who speaks: the first frame of either side.
@@ -121,6 +123,36 @@ pub struct Known {
     /// Each such as `10.0.0.5:4500`.
     #[prost(string, repeated, tag = "1")]
     pub addresses: Vec<String>,
+}
+
+/// Asks the home of user ids where they are.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FindUsers {
+    /// The user ids.
+    #[prost(string, repeated, tag = "1")]
+    pub uids: Vec<String>,
+}
+
+/// Where users are: one for each that was asked for, in that order.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FoundUsers {
+    /// The users.
+    #[prost(message, repeated, tag = "1")]
+    pub users: Vec<FoundUser>,
+}
+
+/// Where one user is.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+pub struct FoundUser {
+    /// The id of its server; empty if it is nowhere.
+    #[prost(string, tag = "1")]
+    pub server: String,
+    /// Which life of that.
+    #[prost(uint64, tag = "2")]
+    pub incarnation: u64,
+    /// The session there.
+    #[prost(uint64, tag = "3")]
+    pub session: u64,
 }
 
 /// One step of giving a user id to a session.
@@ -233,6 +265,7 @@ impl<'a> Frame<'a> {
             Self::Kick(_) => KICK,
             Self::Closed(_) => CLOSED,
             Self::Drain => DRAIN,
+            Self::Drained => DRAINED,
             Self::Known(_) => KNOWN,
             Self::Seat(_) => SEAT,
         }
@@ -240,7 +273,7 @@ impl<'a> Frame<'a> {
 
     fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Drain | Self::Heartbeat => {}
+            Self::Drain | Self::Drained | Self::Heartbeat => {}
             Self::Call { id, remaining, request } => {
                 let millis = u32::try_from(remaining.as_millis()).unwrap_or(u32::MAX);
                 out.extend_from_slice(&id.to_be_bytes());
@@ -281,6 +314,7 @@ impl<'a> Frame<'a> {
             SEAT => Seat::decode(body).ok().map(Self::Seat),
             HEARTBEAT => empty(Self::Heartbeat),
             DRAIN => empty(Self::Drain),
+            DRAINED => empty(Self::Drained),
             _ => None,
         }
     }
@@ -317,7 +351,7 @@ pub const BODY_BYTES_MAX: usize = (1 << 24) - 1;
 /// Bytes in front of every body.
 pub const HEADER_BYTES: usize = 4;
 
-const KINDS: std::ops::RangeInclusive<u8> = HELLO..=SEAT;
+const KINDS: std::ops::RangeInclusive<u8> = HELLO..=DRAINED;
 const HELLO: u8 = 1;
 const HEARTBEAT: u8 = 2;
 const CALL: u8 = 3;
@@ -328,6 +362,7 @@ const CLOSED: u8 = 7;
 const DRAIN: u8 = 8;
 const KNOWN: u8 = 9;
 const SEAT: u8 = 10;
+const DRAINED: u8 = 11;
 
 #[cfg(test)]
 mod tests {
@@ -347,6 +382,7 @@ mod tests {
             Frame::Kick(Kick { sessions: vec![1, u64::MAX], ..Kick::default() }),
             Frame::Closed(1 << 40),
             Frame::Drain,
+            Frame::Drained,
             Frame::Known(Known { addresses: vec!["10.0.0.5:4500".into()] }),
             Frame::Seat(Seat { step: SeatStep::Held.into(), epoch: u64::MAX, ..Seat::default() }),
         ]
@@ -378,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_judged_by_its_first_bytes() {
-        for kind in [0, 11, b'G', 255] {
+        for kind in [0, 12, b'G', 255] {
             assert_eq!(decode(&mut &[kind][..], 9), Err(FrameError::Kind(kind)));
         }
         let too_large = FrameError::TooLarge { body_bytes: 10, body_bytes_max: 9 };

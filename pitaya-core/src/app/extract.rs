@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pitaya_proto::error::Error;
+use pitaya_proto::error::{self, Error};
 
 use crate::app::codec::Decode;
 use crate::session::{Host, Session, SessionHandle};
@@ -29,12 +29,14 @@ pub trait FromCall<S, C>: Sized {
 }
 
 /// What surrounds a call where it runs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Scope<'s> {
     /// The route as it was declared.
     pub route: &'s Arc<str>,
-    /// The session of the client.
-    pub session: &'s SessionHandle,
+    /// Who runs the handler.
+    pub host: &'s Arc<dyn Host>,
+    /// The session of the client; nothing if another server calls.
+    pub session: Option<&'s SessionHandle>,
 }
 
 /// The argument of the call, read by the application's codec.
@@ -77,7 +79,7 @@ pub struct Ctx {
     pub request: Option<NonZeroU64>,
     /// The route that was called, as it was declared.
     pub route: Arc<str>,
-    host: Arc<dyn Host>,
+    pub(crate) host: Arc<dyn Host>,
 }
 
 impl Ctx {
@@ -99,7 +101,11 @@ impl Ctx {
 
 impl<S, C> FromCall<S, C> for Session<C> {
     fn from_call(_: &Call<'_>, scope: &Scope<'_>, _: &S) -> Result<Self, Error> {
-        Ok(scope.session.speaking())
+        let session = scope.session.ok_or_else(|| {
+            // It is the application's own mistake.
+            Error::new(error::INTERNAL, "a remote has no session")
+        })?;
+        Ok(session.speaking())
     }
 }
 
@@ -127,7 +133,7 @@ impl<S, C> FromCall<S, C> for Ctx {
         Ok(Self {
             context: call.context.clone(),
             deadline: call.deadline,
-            host: Arc::clone(scope.session.host()),
+            host: Arc::clone(scope.host),
             request: call.request,
             route: Arc::clone(scope.route),
         })

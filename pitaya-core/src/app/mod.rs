@@ -118,7 +118,7 @@ impl<S: Send + Sync + 'static, C: Codec> App<S, C> {
         H: Handler<Args, Future: Send, Output: IntoReply<C>>,
     {
         let entry = RouteEntry { options, ..RouteEntry::request(self.name(route)) };
-        self.add(entry, handler, |output| IntoReply::<C>::into_reply(output))
+        self.add::<C, _, _>(entry, handler, |output| IntoReply::<C>::into_reply(output))
     }
 
     /// Adds a route that is not answered: `handler` gives nothing, or `Result<(), Error>`.
@@ -138,7 +138,7 @@ impl<S: Send + Sync + 'static, C: Codec> App<S, C> {
                 Reply::error(C::encode_error(&error))
             }
         };
-        self.add(entry, handler, reply)
+        self.add::<C, _, _>(entry, handler, reply)
     }
 
     /// Is asked before a session is bound, with the user id; an error refuses the bind.
@@ -169,15 +169,20 @@ impl<S: Send + Sync + 'static, C: Codec> App<S, C> {
     /// Routes that contradict each other; see [`RouteTable::new`].
     pub fn build(self, server_kind: &str) -> Result<Handlers, RouteError> {
         let routes = RouteTable::new(server_kind, self.entries, C::encode_error)?;
-        Ok(Handlers { hooks: self.hooks, invokes: self.invokes, routes: Arc::new(routes) })
+        Ok(Handlers {
+            decode_error: C::decode_error,
+            hooks: self.hooks,
+            routes: Arc::new(routes),
+            invokes: self.invokes,
+        })
     }
 
-    fn name(&self, route: &str) -> String {
+    pub(crate) fn name(&self, route: &str) -> String {
         format!("{}{route}", self.prefix)
     }
 
     /// Adds a handler as it is called, whatever its arguments and its result.
-    fn add<Args: FromCall<S, C>, H: Handler<Args, Future: Send>>(
+    pub(crate) fn add<D: Codec, Args: FromCall<S, D>, H: Handler<Args, Future: Send>>(
         mut self, entry: RouteEntry, handler: H,
         reply: impl Fn(H::Output) -> Reply + Clone + Send + Sync + 'static,
     ) -> Self {
@@ -185,7 +190,7 @@ impl<S: Send + Sync + 'static, C: Codec> App<S, C> {
         self.entries.push(entry);
         self.invokes.push(Box::new(move |call, scope| {
             let args = Args::from_call(call, scope, &state)
-                .map_err(|error| Reply::error(C::encode_error(&error)))?;
+                .map_err(|error| Reply::error(D::encode_error(&error)))?;
             let (future, reply) = (handler.invoke(args), reply.clone());
             Ok(Running(Box::pin(async move { reply(future.await) })))
         }));
@@ -195,6 +200,8 @@ impl<S: Send + Sync + 'static, C: Codec> App<S, C> {
 
 /// An application ready to run: routes to find, handlers to call, hooks to ask.
 pub struct Handlers {
+    /// Reads an error reply of the application, to pass it on to another server.
+    pub decode_error: fn(&[u8]) -> Error,
     /// What the application wants to be asked and told.
     pub hooks: Hooks,
     /// Which routes it has.

@@ -26,8 +26,8 @@ pub trait ClusterHost: Send + Sync {
         &self, kind: &str, uids: Vec<String>, reason: String,
     ) -> HostFuture<Result<Vec<String>, Error>>;
 
-    /// The live servers.
-    fn members(&self) -> Arc<Members>;
+    /// The live servers; nothing on a server that is alone.
+    fn members(&self) -> Option<Arc<Members>>;
 }
 
 /// A call between servers.

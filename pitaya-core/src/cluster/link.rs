@@ -53,6 +53,10 @@ pub struct Link<W> {
     written: Instant,
     suspect: bool,
     closed: bool,
+    /// The peer takes no new calls.
+    peer_drains: bool,
+    /// The peer sends no new calls.
+    settled: bool,
 }
 
 /// What a peer did, or what became of the link.
@@ -111,7 +115,7 @@ pub enum LinkCommand<W> {
     },
     /// End the link. What waits to be written still is.
     Close(LinkEnd),
-    /// Say that this server takes no new calls.
+    /// Say that this server takes no new calls; those that the peer has sent it still answers.
     Drain,
     /// Kick users or sessions of the peer.
     Kick(Kick),
@@ -191,6 +195,8 @@ impl<W> Link<W> {
             written: now,
             suspect: false,
             closed: false,
+            peer_drains: false,
+            settled: false,
             config,
         };
         if link.send(now, &Frame::Hello(hello)).is_err() {
@@ -203,6 +209,12 @@ impl<W> Link<W> {
     /// Who the peer is, once it has said so.
     pub fn peer(&self) -> Option<&Arc<ServerInfo>> {
         self.peer.as_ref()
+    }
+
+    /// Whether nothing is to be expected any more: the peer sends no new calls, and on neither side
+    /// any is in flight.
+    pub fn is_settled(&self) -> bool {
+        self.settled && self.serving.is_empty() && self.calls.count() == 0
     }
 
     /// Calls to the peer that wait for their reply.
@@ -227,7 +239,15 @@ impl<W> Link<W> {
                 });
             }
             Frame::Closed(session) => Some(LinkEvent::SessionClosed(session)),
-            Frame::Drain => Some(LinkEvent::Drains),
+            Frame::Drain => {
+                self.peer_drains = true;
+                self.insist(now, &Frame::Drained);
+                Some(LinkEvent::Drains)
+            }
+            Frame::Drained => {
+                self.settled = true;
+                None
+            }
             Frame::Heartbeat | Frame::Hello(_) => None,
             Frame::Kick(kick) => Some(LinkEvent::Kick(kick)),
             Frame::Known(known) => Some(LinkEvent::Known(known)),
@@ -285,7 +305,8 @@ impl<W> Link<W> {
     }
 
     fn call(&mut self, now: Instant, deadline: Instant, request: &[u8], waiter: W) {
-        if let Some(why) = self.refusal() {
+        let leaves = self.peer_drains.then_some(error::SERVER_LOST);
+        if let Some(why) = self.refusal().or(leaves) {
             return self.fail(waiter, why);
         }
         let id = match self.calls.start(deadline, waiter) {
@@ -470,7 +491,7 @@ impl<W> Machine for Link<W> {
                 self.call(now, deadline, &request, waiter);
             }
             LinkCommand::Close(end) => self.end(end),
-            LinkCommand::Drain => self.tell(now, &Frame::Drain),
+            LinkCommand::Drain => self.insist(now, &Frame::Drain),
             LinkCommand::Kick(kick) => self.tell(now, &Frame::Kick(kick)),
             LinkCommand::Known(known) => self.tell(now, &Frame::Known(known)),
             LinkCommand::Notify { deadline, request } => {

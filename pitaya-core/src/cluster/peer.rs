@@ -11,7 +11,7 @@ use pitaya_proto::protos::{self, MsgType, Request, Response, RpcType};
 use pitaya_proto::zlib::Scratch;
 use prost::Message as _;
 
-use super::{Full, Guests, Link, LinkCommand, LinkConfig, LinkEvent, Proven};
+use super::{Full, Guests, Link, LinkCommand, LinkConfig, LinkEnd, LinkEvent, Proven};
 use crate::queue::{Ended, Expired, Start, Ticket};
 use crate::{
     Call, CallKey, CloseReason, Context, Counter, Destination, Instant, Machine, Next, Options,
@@ -28,6 +28,8 @@ pub struct Peer<W> {
     routes: Arc<RouteTable>,
     /// Calls whose handlers must be dropped, not yet told.
     abandoned: VecDeque<(SessionId, CallKey)>,
+    /// The link ends when it is idle.
+    leaves: bool,
 }
 
 /// What another server did, or what became of it.
@@ -53,6 +55,9 @@ pub enum PeerEvent<'e, W> {
 /// What the owner decided.
 #[derive(Debug, PartialEq)]
 pub enum PeerCommand<W> {
+    /// End the link once no call is in flight either way; both servers have to know that none will
+    /// come, by [`LinkCommand::Drain`].
+    Leave,
     /// Anything that is not about calls of the peer's sessions.
     Link(LinkCommand<W>),
     /// The handler of a session's call has ended.
@@ -99,6 +104,16 @@ impl<W> Peer<W> {
             config,
             routes,
             abandoned: VecDeque::new(),
+            leaves: false,
+        }
+    }
+
+    /// The last call is the end of a link that is left.
+    fn update(&mut self, now: Instant, scratch: &mut Scratch) {
+        let is_idle = self.link.is_settled() && self.guests.sessions().next().is_none();
+        if self.leaves && is_idle {
+            let end = LinkCommand::Close(LinkEnd::Closed);
+            self.link.handle_command(now, end, scratch);
         }
     }
 
@@ -267,6 +282,7 @@ impl<W> Machine for Peer<W> {
                 }
                 Next::Event(event) => {
                     self.note(&event);
+                    self.update(now, scratch);
                     PeerEvent::Link(event)
                 }
             };
@@ -276,11 +292,13 @@ impl<W> Machine for Peer<W> {
 
     fn handle_command(&mut self, now: Instant, command: PeerCommand<W>, scratch: &mut Scratch) {
         match command {
+            PeerCommand::Leave => self.leaves = true,
             PeerCommand::Link(command) => self.link.handle_command(now, command, scratch),
             PeerCommand::Reply(session, key, reply) => {
                 self.handle_reply(now, session, key, reply, scratch);
             }
         }
+        self.update(now, scratch);
     }
 
     fn handle_written(&mut self, now: Instant, bytes: usize) {
@@ -296,6 +314,7 @@ impl<W> Machine for Peer<W> {
         while let Some((session, expired)) = self.guests.poll_expired(now) {
             self.handle_expired(now, session, expired, scratch);
         }
+        self.update(now, scratch);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
@@ -312,7 +331,7 @@ impl<W> Machine for Peer<W> {
 }
 
 /// The bytes of a response that says no.
-pub(super) fn refusal(error: &Error) -> Bytes {
+pub fn refusal(error: &Error) -> Bytes {
     let Error { code, msg, metadata } = error.clone();
     let error = protos::Error { code: code.into(), msg: msg.into(), metadata };
     Response { error: Some(error), ..Response::default() }.encode_to_vec().into()

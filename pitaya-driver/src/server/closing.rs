@@ -31,6 +31,7 @@ impl<R: Runtime> Closing<R> {
             return None;
         }
         session.leave_all();
+        shared.peers.iter().for_each(|peers| peers.close(shared, session.id()));
         shared.config.counters.add(Counter::SessionsClosed);
         tracing::debug!(session = session.id().number(), %reason, "closed");
         let tell = |hook: &OnClose| {

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use pitaya_core::cluster::ClusterHost;
 use pitaya_core::session::{Binding, Host, HostFuture, SessionHandle};
-use pitaya_core::{CloseReason, Command, ConnConfig, Counter, Error, Instant};
+use pitaya_core::{CloseReason, Command, ConnConfig, Counter, Error, Instant, SessionId};
 use pitaya_proto::error;
 use pitaya_proto::handshake::HandshakeRequest;
 
@@ -27,8 +28,11 @@ impl<R: Runtime> Host for SessionHost<R> {
         let open = self.is_open().then_some(()).ok_or_else(|| error::SESSION_CLOSED.into());
         let begun = open.and_then(|()| shared.sessions().begin_bind(session.id(), uid));
         // Made before the future, which may be dropped before it is polled.
-        let begun = begun
-            .map(|binding| PendingBind { binding: Some(binding), shared: Arc::clone(&shared) });
+        let begun = begun.map(|binding| PendingBind {
+            binding: Some(binding),
+            claimed: None,
+            shared: Arc::clone(&shared),
+        });
         Box::pin(async move {
             let bound = match begun {
                 Ok(pending) => finish_bind(&shared, &session, pending).await,
@@ -64,6 +68,14 @@ impl<R: Runtime> Host for SessionHost<R> {
 
     fn handshake(&self) -> HandshakeRequest {
         self.told.handshake()
+    }
+
+    fn cluster(&self) -> Option<&dyn ClusterHost> {
+        Some(&*self.shared)
+    }
+
+    fn push_to_front(&self, _: Vec<u8>) -> HostFuture<Result<(), Error>> {
+        Box::pin(async { Err(error::SESSION_ON_FRONTEND.into()) })
     }
 
     fn config(&self) -> &ConnConfig {
@@ -102,7 +114,13 @@ async fn finish_bind<R: Runtime>(
     if !session.host().is_open() {
         return Err(error::SESSION_CLOSED.into());
     }
+    if let Some(peers) = &shared.peers {
+        pending.claimed = Some(session.id());
+        peers.bind(shared, session.id(), Arc::clone(&uid)).await?;
+    }
     let binding = pending.binding.take().expect("taken only here");
+    // From here on the end of the session is what gives the user id back.
+    pending.claimed = None;
     let replaced = shared.sessions().finish_bind(binding)?;
     if let Some((_, older)) = replaced {
         let text = Some("replaced by a newer login".to_owned());
@@ -115,6 +133,8 @@ async fn finish_bind<R: Runtime>(
 /// A bind whose hooks are at work; a handler that is dropped meanwhile leaves no trace.
 struct PendingBind<R: Runtime> {
     binding: Option<Binding>,
+    /// The session for which other servers may keep the user id already.
+    claimed: Option<SessionId>,
     shared: Arc<Shared<R>>,
 }
 
@@ -122,6 +142,9 @@ impl<R: Runtime> Drop for PendingBind<R> {
     fn drop(&mut self) {
         if let Some(binding) = self.binding.take() {
             self.shared.sessions().cancel_bind(binding);
+        }
+        if let (Some(peers), Some(session)) = (&self.shared.peers, self.claimed) {
+            peers.give_up(&self.shared, session);
         }
     }
 }

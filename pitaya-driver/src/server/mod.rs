@@ -20,16 +20,19 @@ use std::sync::Arc;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use pitaya_core::app::Handlers;
+use pitaya_core::cluster::Members;
 use pitaya_core::{App, Codec, ConnConfig, Counters, Error, Limits, RouteError};
 use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::handshake::HandshakeRequest;
 
+use crate::cluster::{self, Cluster};
 use crate::runtime::{Listener, Native, Runtime};
 use crate::timers::{Sleep, before};
 use crate::transport::tls::Tls;
 pub use acceptor::Acceptor;
 use acceptor::Door;
-use shared::Shared;
+pub(crate) use serve::Watch;
+pub(crate) use shared::{Address, Shared};
 pub use start::StartError;
 
 /// The description of a server; [`run`](Self::run) or [`start`](Self::start) makes it one.
@@ -44,6 +47,7 @@ pub struct Server<R> {
     limits: Limits,
     validators: Vec<(String, Box<pitaya_core::Validator>)>,
     on_ready: Option<Box<OnReady>>,
+    cluster: Option<Cluster>,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -70,6 +74,7 @@ impl<R: Runtime> Server<R> {
             limits: Limits::default(),
             validators: Vec::new(),
             on_ready: None,
+            cluster: None,
             runtime: PhantomData,
         }
     }
@@ -120,6 +125,12 @@ impl<R: Runtime> Server<R> {
         };
         self.custom.push((acceptor, Box::new(start)));
         self
+    }
+
+    /// Makes the server one of several. Without, nothing listens for others.
+    #[must_use]
+    pub fn cluster(self, cluster: Cluster) -> Self {
+        Self { cluster: Some(cluster), ..self }
     }
 
     /// Other limits than the defaults.
@@ -184,7 +195,17 @@ impl<R: Runtime> Server<R> {
         let mut config =
             ConnConfig::new(self.codec, codes, self.limits).map_err(|why| dictionary(&why))?;
         (config.compression, config.validators) = (self.compression, self.validators);
-        let shared = Shared::new(runtime, Arc::new(config), handlers);
+        let is_frontend = !listeners.is_empty() || !custom.is_empty();
+        let build = |cluster: Cluster| {
+            let server = (&*self.kind, is_frontend);
+            cluster.build(&runtime, server, &config.limits, &config.counters)
+        };
+        let (peers, discoveries) = self.cluster.map(build).transpose()?.unzip();
+        config.forwards = peers.is_some();
+        let shared = Shared::new(runtime, Arc::new(config), handlers, peers);
+        if let Some(peers) = &shared.peers {
+            cluster::start(&shared, peers, discoveries.unwrap_or_default());
+        }
         addresses.extend(custom.into_iter().filter_map(|(door, start)| start(&shared, door)));
         listeners.into_iter().for_each(|(door, listener)| shared.accept(door, listener));
         tracing::info!(kind = self.kind, ?addresses, "ready");
@@ -261,6 +282,11 @@ impl<R: Runtime> ServerHandle<R> {
         self.shared.sessions().count()
     }
 
+    /// The live servers, this one included; nothing if it is alone.
+    pub fn members(&self) -> Option<Arc<Members>> {
+        self.shared.peers.as_ref().map(|peers| peers.members())
+    }
+
     /// Kicks the session of a user id.
     ///
     /// # Errors
@@ -278,14 +304,20 @@ impl<R: Runtime> ServerHandle<R> {
         let limits = &self.shared.config.limits;
         let runtime = self.shared.runtime.clone();
         let mut timeout = Sleep::lasting(&self.shared.timers, runtime, limits.shutdown_timeout);
-        let drained = self.shared.wait_until_empty(&mut timeout).await;
+        let mut drained = self.shared.wait_until_empty(&mut timeout).await;
+        if let Some(peers) = self.shared.peers.as_ref().filter(|_| drained) {
+            peers.leave();
+            drained = self.shared.wait_until_alone(&mut timeout).await;
+        }
         if !drained {
             self.shared.cut();
             // The hooks of what was cut have a moment of their own.
             let runtime = self.shared.runtime.clone();
             let mut moment = Sleep::lasting(&self.shared.timers, runtime, limits.linger_timeout);
             self.shared.wait_until_empty(&mut moment).await;
+            self.shared.wait_until_alone(&mut moment).await;
         }
+        self.shared.peers.iter().for_each(|peers| peers.close_network());
         self.shared.timers.stop();
         tracing::info!(drained, "stopped");
     }

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pitaya_core::app::{Running, Scope};
+use pitaya_core::cluster::Forward;
 use pitaya_core::session::SessionHandle;
 use pitaya_core::{
     Call, CallKey, CloseReason, Command, Counter, Event, Instant, Player, Reply, RouteEntry,
     RouteId,
 };
+use pitaya_proto::error;
 use pitaya_proto::handshake::HandshakeRequest;
 
+use crate::cluster::Forwarding;
 use crate::drive::{Commands, Serve};
 use crate::runtime::Runtime;
 use crate::server::closing::Closing;
@@ -29,6 +32,7 @@ pub(super) struct ServePlayer<R: Runtime> {
     running: Vec<Handler>,
     watch: Watch,
     closing: Option<Box<Closing<R>>>,
+    forwarding: Option<Box<Forwarding>>,
 }
 
 /// A handler that did not end at once.
@@ -42,7 +46,15 @@ impl<R: Runtime> ServePlayer<R> {
     pub(super) fn new(place: Place<R>, remote: SocketAddr) -> Self {
         let watch = Watch::default();
         let remote = Some(Box::new(remote));
-        Self { place, remote, session: None, running: Vec::new(), watch, closing: None }
+        Self {
+            place,
+            remote,
+            session: None,
+            running: Vec::new(),
+            watch,
+            closing: None,
+            forwarding: None,
+        }
     }
 
     fn open(&mut self, handshake: HandshakeRequest) {
@@ -53,8 +65,15 @@ impl<R: Runtime> ServePlayer<R> {
         let remote = *self.remote.take().expect("it opens once");
         tracing::debug!(session = id.number(), %remote, "opened");
         shared.note_session(remote.ip());
-        let host = Arc::new(SessionHost { mailbox, shared, told: Told::new(handshake) });
-        self.session = Some(SessionHandle::new(id, remote, host));
+        let host = Arc::new(SessionHost {
+            mailbox,
+            shared: Arc::clone(&shared),
+            told: Told::new(handshake),
+        });
+        let peers = shared.peers.clone();
+        let session = SessionHandle::new(id, remote, host);
+        peers.iter().for_each(|peers| peers.open(&session));
+        self.session = Some(session);
     }
 
     fn start(&mut self, cx: &mut Context<'_>, call: &Call<'_>, commands: &mut Commands<Command>) {
@@ -62,12 +81,30 @@ impl<R: Runtime> ServePlayer<R> {
         let handlers = &shared.handlers;
         let (key, route) = (call.key, call.route);
         let session = self.session.as_ref().expect("calls come after the opening");
-        match handlers.invoke(call, &Scope { route: handlers.routes.name(route), session }) {
+        let name = handlers.routes.name(route);
+        let scope = Scope { host: session.host(), route: name, session: Some(session) };
+        match handlers.invoke(call, &scope) {
             Ok(mut running) => match self.watch.poll(shared, cx, route, &mut running) {
                 Poll::Ready(reply) => answer(&self.place.mailbox, key, reply, commands),
                 Poll::Pending => self.running.push(Handler { key, route, running }),
             },
             Err(reply) => commands.push(Command::Reply(key, reply)),
+        }
+    }
+
+    /// Sends a call to another server.
+    fn forward(&mut self, call: &Forward<'_>, commands: &mut Commands<Command>) {
+        let (shared, address) = (&*self.place.shared, &self.place.mailbox);
+        let session = self.session.as_ref().expect("calls come after the opening");
+        let forwarding = self.forwarding.get_or_insert_default();
+        let alone = || error::NO_SERVERS.into();
+        let sent = shared
+            .peers
+            .as_ref()
+            .ok_or_else(alone)
+            .and_then(|peers| forwarding.forward(shared, peers, session, address, call));
+        if let (Err(error), Some(key)) = (sent, call.key) {
+            commands.push(Command::Reply(key, shared.handlers.routes.error_reply(&error)));
         }
     }
 
@@ -79,6 +116,8 @@ impl<R: Runtime> ServePlayer<R> {
             return tracing::debug!(remote, %reason, "closed before it opened");
         };
         self.closing = Closing::begin(&self.place.shared, session, reason).map(Box::new);
+        let number = session.id().number();
+        self.forwarding.take().iter().for_each(|forwarding| forwarding.close(number));
     }
 
     /// After what its handlers said: a session whose handler could not be dropped is closed.
@@ -103,6 +142,9 @@ impl<R: Runtime> Drop for ServePlayer<R> {
         let (session, shared) = (self.session.as_ref(), &self.place.shared);
         let why = if shared.stops() { CloseReason::Shutdown } else { CloseReason::Closed };
         let begun = session.and_then(|session| Closing::begin(shared, session, &why));
+        if let (Some(session), Some(forwarding)) = (session, &self.forwarding) {
+            forwarding.close(session.id().number());
+        }
         if let Some(closing) = self.closing.take().or_else(|| begun.map(Box::new)) {
             shared.runtime.spawn(closing);
         }
@@ -117,14 +159,19 @@ fn answer(address: &Address, key: CallKey, reply: Reply, commands: &mut Commands
 
 /// Notes handlers that hold their executor, at the cost of one look at the clock for each poll.
 #[derive(Default)]
-struct Watch {
+pub(crate) struct Watch {
     looked: Instant,
     /// A handler held it for longer than it may run at all, when it could not be dropped.
     overran: bool,
 }
 
 impl Watch {
-    fn poll<R: Runtime>(
+    /// The time, as it was looked at for another reason.
+    pub(crate) fn look(&mut self, now: Instant) {
+        self.looked = self.looked.max(now);
+    }
+
+    pub(crate) fn poll<R: Runtime>(
         &mut self, shared: &Shared<R>, cx: &mut Context<'_>, route: RouteId, running: &mut Running,
     ) -> Poll<Reply> {
         let RouteEntry { name, options, .. } = shared.handlers.routes.entry(route);
@@ -161,7 +208,7 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
         &mut self, now: Instant, cx: &mut Context<'_>, event: Event<'_>,
         commands: &mut Commands<Command>,
     ) {
-        self.watch.looked = self.watch.looked.max(now);
+        self.watch.look(now);
         match event {
             Event::Abandoned(key) => self.running.retain(|handler| handler.key != key),
             Event::Call(call) => {
@@ -177,6 +224,7 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
                 let session = self.session.as_ref().map(|session| session.id().number());
                 tracing::debug!(session, %reason, "detached");
             }
+            Event::Forward(call) => self.forward(&call, commands),
             Event::Opened(handshake) => self.open(*handshake),
         }
     }

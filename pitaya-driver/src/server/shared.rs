@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use futures_io::{AsyncRead, AsyncWrite};
@@ -13,6 +13,7 @@ use pitaya_core::app::Handlers;
 use pitaya_core::{CloseReason, Command, ConnConfig, Counter, Error, Instant, SessionTable};
 use pitaya_proto::error;
 
+use crate::cluster::Peers;
 use crate::drive::DriveConfig;
 use crate::mailbox::Mailbox;
 use crate::runtime::{Listener, Runtime};
@@ -25,12 +26,16 @@ use crate::transport::turns::Turns;
 
 /// The server itself. Calls to local routes do not lock anything of it.
 #[derive(Debug)]
-pub(super) struct Shared<R> {
-    pub(super) config: Arc<ConnConfig>,
-    pub(super) handlers: Handlers,
-    pub(super) runtime: R,
-    pub(super) timers: Arc<Timers>,
-    pub(super) drives: Arc<DriveConfig<R>>,
+pub(crate) struct Shared<R> {
+    /// The same server, for what outlives a borrow of it.
+    me: Weak<Self>,
+    pub(crate) config: Arc<ConnConfig>,
+    pub(crate) handlers: Handlers,
+    /// The other servers, if this one is not alone.
+    pub(crate) peers: Option<Arc<Peers>>,
+    pub(crate) runtime: R,
+    pub(crate) timers: Arc<Timers>,
+    pub(crate) drives: Arc<DriveConfig<R>>,
     pub(super) tls_turns: Arc<Turns>,
     sessions: Mutex<SessionTable<Address>>,
     open: Mutex<BTreeMap<u64, Address>>,
@@ -56,17 +61,21 @@ struct Shaking {
 }
 
 /// Where a session and its connection are reached.
-pub(super) type Address = Arc<Mailbox<Command>>;
+pub(crate) type Address = Arc<Mailbox<Command>>;
 
 impl<R: Runtime> Shared<R> {
-    pub(super) fn new(runtime: R, config: Arc<ConnConfig>, handlers: Handlers) -> Arc<Self> {
+    pub(super) fn new(
+        runtime: R, config: Arc<ConnConfig>, handlers: Handlers, peers: Option<Arc<Peers>>,
+    ) -> Arc<Self> {
         let timers = Timers::start(&runtime);
         let sessions = Mutex::new(SessionTable::new(config.limits.uid_bytes_max));
         let tls_turns = Turns::new(config.limits.tls_handshakes_max);
         let drives = DriveConfig::new(runtime.clone(), &timers, &config.limits, &config.counters);
-        Arc::new(Self {
+        Arc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             config,
             handlers,
+            peers,
             runtime,
             timers,
             drives,
@@ -85,7 +94,12 @@ impl<R: Runtime> Shared<R> {
         })
     }
 
-    pub(super) fn sessions(&self) -> MutexGuard<'_, SessionTable<Address>> {
+    /// The same server.
+    pub(crate) fn me(&self) -> Arc<Self> {
+        self.me.upgrade().expect("whoever asks it holds it")
+    }
+
+    pub(crate) fn sessions(&self) -> MutexGuard<'_, SessionTable<Address>> {
         lock(&self.sessions)
     }
 
@@ -160,7 +174,7 @@ impl<R: Runtime> Shared<R> {
     }
 
     /// What `work` gives; nothing if the server stops first.
-    pub(super) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = pin!(work);
         poll_fn(|cx| match self.poll_until(cx, || self.stops()) {
             Poll::Ready(()) => Poll::Ready(None),
@@ -184,7 +198,7 @@ impl<R: Runtime> Shared<R> {
         });
     }
 
-    pub(super) fn kick(&self, uid: &str, reason: &str) -> Result<(), Error> {
+    pub(crate) fn kick(&self, uid: &str, reason: &str) -> Result<(), Error> {
         let sessions = self.sessions();
         let address = sessions.by_uid(uid).and_then(|id| sessions.address(id));
         let address = address.ok_or(error::SESSION_NOT_FOUND)?;
@@ -200,11 +214,13 @@ impl<R: Runtime> Shared<R> {
         open.values().for_each(|mailbox| mailbox.send_urgent(Command::Shutdown));
         drop(open);
         self.wake_all();
+        self.peers.iter().for_each(|peers| peers.drain(self));
     }
 
     /// Drops every connection where it stands.
     pub(super) fn cut(&self) {
         self.config.counters.add(Counter::ShutdownsCut);
+        self.peers.iter().for_each(|peers| peers.cut());
         lock(&self.open).values().for_each(|mailbox| mailbox.cut());
     }
 
@@ -223,12 +239,20 @@ impl<R: Runtime> Shared<R> {
     /// Waits until nobody accepts, no connection is open and no hook is at work; `false` if the
     /// time ran out first.
     pub(super) async fn wait_until_empty(&self, timeout: &mut Sleep<R>) -> bool {
+        let works = |count: &AtomicUsize| count.load(Ordering::Acquire) > 0;
+        let empty = || !works(&self.acceptors) && self.connections() == 0 && !works(&self.closings);
+        self.wait_until(empty, timeout).await
+    }
+
+    /// Waits until there is no link to another server; `false` if the time ran out first.
+    pub(super) async fn wait_until_alone(&self, timeout: &mut Sleep<R>) -> bool {
+        let alone = || self.peers.as_ref().is_none_or(|peers| peers.links() == 0);
+        self.wait_until(alone, timeout).await
+    }
+
+    async fn wait_until(&self, done: impl Fn() -> bool, timeout: &mut Sleep<R>) -> bool {
         poll_fn(|cx| {
-            let works = |count: &AtomicUsize| count.load(Ordering::Acquire) > 0;
-            let empty = self.poll_until(cx, || {
-                !works(&self.acceptors) && self.connections() == 0 && !works(&self.closings)
-            });
-            if empty.is_ready() {
+            if self.poll_until(cx, &done).is_ready() {
                 return Poll::Ready(true);
             }
             Pin::new(&mut *timeout).poll(cx).map(|()| false)
@@ -236,7 +260,7 @@ impl<R: Runtime> Shared<R> {
         .await
     }
 
-    pub(super) fn stops(&self) -> bool {
+    pub(crate) fn stops(&self) -> bool {
         self.stops.load(Ordering::Acquire)
     }
 
@@ -253,7 +277,7 @@ impl<R: Runtime> Shared<R> {
         if done() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn wake_all(&self) {
+    pub(crate) fn wake_all(&self) {
         let waiting = std::mem::take(&mut *lock(&self.waiting));
         waiting.into_iter().for_each(Waker::wake);
     }

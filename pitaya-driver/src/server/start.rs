@@ -30,6 +30,9 @@ pub enum StartError {
         /// What to do about it.
         hint: &'static str,
     },
+    /// The cluster cannot be joined as it is described.
+    #[error("the cluster: {0}")]
+    Cluster(String),
     /// The route dictionary contradicts itself or is too large.
     #[error("bad route dictionary: {0}")]
     Dictionary(String),

@@ -178,6 +178,10 @@ impl Runtime for Sim {
         std::future::pending().await
     }
 
+    fn unix_time(&self) -> Duration {
+        self.elapsed()
+    }
+
     fn seed(&self) -> u64 {
         self.state().next_seed()
     }

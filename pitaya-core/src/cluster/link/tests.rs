@@ -218,7 +218,7 @@ fn nothing_new_goes_to_a_peer_for_which_too_much_waits() {
     pair.settle();
     pair.gate.call(pair.now, 1_000, &"x".repeat(100), "ann");
     pair.gate.call(pair.now, 1_000, "small", "bob");
-    pair.gate.tell(pair.now, LinkCommand::Drain);
+    pair.gate.tell(pair.now, LinkCommand::Push(Push::default()));
     let news = pair.settle();
     assert_eq!(news.first().map(String::as_str), Some("gate: bob fails PIT-503: server is busy"));
     assert_eq!(pair.gate.counters.count(Counter::LinkFramesDropped), 1);

@@ -51,6 +51,11 @@ impl Hints {
         self.lock().addresses.keys().copied().collect()
     }
 
+    /// Whether a source says that a server may be there.
+    pub fn contains(&self, address: SocketAddr) -> bool {
+        self.lock().addresses.contains_key(&address)
+    }
+
     /// How many found no room.
     pub fn dropped(&self) -> u64 {
         self.lock().dropped

@@ -1,0 +1,108 @@
+//! From a client's call to the server that answers it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pitaya_core::cluster::{Forward, Kept, Life, LinkCommand, Routed, Snapshot};
+use pitaya_core::session::SessionHandle;
+use pitaya_core::{Counter, Error};
+use pitaya_proto::error;
+use pitaya_proto::protos::{Msg, MsgType, Request, RpcType, Session};
+use pitaya_proto::route::RouteName;
+use prost::Message as _;
+
+use crate::cluster::peers::{Peers, lock};
+use crate::cluster::way::{To, Way};
+use crate::runtime::Runtime;
+use crate::server::{Address, Shared};
+
+/// What the calls of one session to other servers have in common.
+#[derive(Default)]
+pub(crate) struct Forwarding {
+    kept: Kept,
+    /// The servers that know of the session, and must hear of its end.
+    ways: Vec<(Life, Way)>,
+    snapshot: Snapshot,
+    /// Which version of the session the snapshot is of, and whether it had a user id.
+    taken: Option<(u64, bool)>,
+}
+
+impl Forwarding {
+    /// Sends a call to the server that is to answer it; its reply goes to `address`.
+    pub(crate) fn forward<R: Runtime>(
+        &mut self, shared: &Shared<R>, peers: &Peers, session: &SessionHandle, address: &Address,
+        call: &Forward<'_>,
+    ) -> Result<(), Error> {
+        let route = RouteName::parse(call.route.as_bytes())?;
+        let kind = route.kind.ok_or(error::SERVER_TYPE_MISSING)?;
+        if peers.forwards_to.as_ref().is_some_and(|kinds| !kinds.contains(kind)) {
+            return Err(error::ROUTE_NOT_PUBLIC.into());
+        }
+        let members = peers.members();
+        let routed = Routed {
+            candidates: members.candidates(kind),
+            load: &|id| peers.load(id),
+            payload: &call.body,
+            route,
+            session: Some(session.id()),
+            uid: session.uid(),
+        };
+        let server = peers.router.decide(&routed, &mut self.kept, &mut lock(&peers.rng));
+        let life = Life::from(&*server.ok_or(error::NO_SERVERS)?);
+        let way = self.way(peers, life)?;
+        let request = Bytes::from(self.request(peers, session, call).encode_to_vec());
+        let (bytes, deadline) = (request.len(), call.deadline);
+        shared.config.counters.add(Counter::CallsForwarded);
+        let Some(key) = call.key else {
+            return way.send(LinkCommand::Notify { deadline, request }, bytes);
+        };
+        let routes = Arc::clone(&shared.handlers.routes);
+        let waiter = way.waiter(To::Player(Arc::clone(address), key, routes));
+        way.call(deadline, request, waiter);
+        Ok(())
+    }
+
+    /// The session is over.
+    pub(crate) fn close(&self, session: u64) {
+        for (_, way) in &self.ways {
+            way.insist(LinkCommand::SessionClosed(session));
+        }
+    }
+
+    /// The way to that life of a server.
+    fn way(&mut self, peers: &Peers, life: Life) -> Result<Way, Error> {
+        self.ways.retain(|(_, way)| way.is_open());
+        if let Some((_, way)) = self.ways.iter().find(|(known, _)| *known == life) {
+            return Ok(way.clone());
+        }
+        let way = peers.way(&life).ok_or(error::SERVER_LOST)?;
+        self.ways.push((life, way.clone()));
+        Ok(way)
+    }
+
+    fn request(&mut self, peers: &Peers, session: &SessionHandle, call: &Forward<'_>) -> Request {
+        let now = (session.version(), session.uid().is_some());
+        if self.taken != Some(now) {
+            self.snapshot = session.snapshot().0;
+            self.taken = Some(now);
+        }
+        let msg_type = call.request.map_or(MsgType::MsgNotify, |_| MsgType::MsgRequest);
+        Request {
+            r#type: RpcType::Sys.into(),
+            session: Some(Session {
+                id: session.id().number() as i64,
+                uid: self.snapshot.uid.clone(),
+                data: self.snapshot.data.clone(),
+            }),
+            msg: Some(Msg {
+                id: call.request.map_or(0, |request| request.get()),
+                route: call.route.to_string(),
+                data: Bytes::copy_from_slice(&call.body),
+                r#type: msg_type.into(),
+                ..Msg::default()
+            }),
+            frontend_id: peers.config.me.id.to_string(),
+            metadata: Bytes::new(),
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! One other server at work: what it says is done, and handlers of its sessions' calls run here, in
+//! the task of the link.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::future::{AbortHandle, abortable};
+use futures_util::stream::{FuturesUnordered, Stream};
+use pitaya_core::app::{Running, Scope};
+use pitaya_core::cluster::{
+    GuestCall, Life, LinkCommand, LinkEnd, LinkEvent, Peer, PeerCommand, PeerEvent, ServerInfo,
+    Snapshot,
+};
+use pitaya_core::session::{Host, HostFuture, SessionHandle};
+use pitaya_core::{CallKey, Counter, Error, Instant, Reply, RouteId, SessionId};
+use pitaya_proto::link::Known;
+use pitaya_proto::protos::{Request, Response};
+use prost::Message as _;
+
+use crate::cluster::guest::GuestHost;
+use crate::cluster::peers::Peers;
+use crate::cluster::remotes;
+use crate::cluster::sys;
+use crate::cluster::way::{Waiter, Way};
+use crate::drive::{Commands, Serve};
+use crate::runtime::Runtime;
+use crate::server::{Shared, Watch};
+
+/// This server's side of one link.
+pub(super) struct ServePeer<R: Runtime> {
+    shared: Arc<Shared<R>>,
+    peers: Arc<Peers>,
+    way: Way,
+    remote: SocketAddr,
+    /// This server has dialled.
+    dialled: bool,
+    /// The peer, once its link is in use.
+    peer: Option<Arc<ServerInfo>>,
+    guests: BTreeMap<SessionId, Visitor<R>>,
+    running: FuturesUnordered<HostFuture<Done>>,
+    /// To drop the handlers of sessions' calls.
+    aborts: BTreeMap<(SessionId, CallKey), AbortHandle>,
+    watch: Watch,
+}
+
+/// A session of the peer that has called here.
+struct Visitor<R: Runtime> {
+    handle: SessionHandle,
+    host: Arc<GuestHost<R>>,
+    /// What the peer said of it last.
+    snapshot: Snapshot,
+}
+
+/// What came of a handler.
+enum Done {
+    /// It was dropped.
+    Aborted,
+    /// It answers a session's call.
+    Guest(SessionId, CallKey, Result<Bytes, Error>),
+    /// It answers another server; nothing if that wants no answer.
+    Remote(Option<u32>, Result<Bytes, Error>),
+}
+
+/// What is decided about a peer.
+type Decided = Commands<PeerCommand<Waiter>>;
+
+impl<R: Runtime> ServePeer<R> {
+    pub(super) fn new(
+        shared: Arc<Shared<R>>, peers: Arc<Peers>, way: Way, remote: SocketAddr, dialled: bool,
+    ) -> Self {
+        peers.links.fetch_add(1, Ordering::Relaxed);
+        Self {
+            shared,
+            peers,
+            way,
+            remote,
+            dialled,
+            peer: None,
+            guests: BTreeMap::new(),
+            running: FuturesUnordered::new(),
+            aborts: BTreeMap::new(),
+            watch: Watch::default(),
+        }
+    }
+
+    fn handle_link(&mut self, event: LinkEvent<'_, Waiter>, commands: &mut Decided) {
+        match event {
+            LinkEvent::Call { .. } => unreachable!("the machine has judged it"),
+            LinkEvent::Closed(end) => self.close(&end),
+            LinkEvent::Drains => {
+                self.change(|hub, now, life, _| hub.handle_drains(now, life));
+            }
+            LinkEvent::Kick(kick) => sys::kick(&self.shared, &kick),
+            LinkEvent::Known(known) => {
+                let addresses = known.addresses.iter().filter_map(|it| it.parse().ok());
+                for address in addresses {
+                    self.peers.heard.found(address);
+                }
+            }
+            LinkEvent::Opened(info, dial) => {
+                let way = self.way.clone();
+                if self.dialled {
+                    self.peers.note_address(self.remote, Life::from(&*info));
+                }
+                let opened = self
+                    .peers
+                    .change(&self.shared, |hub, now| hub.handle_opened(now, &info, dial, way));
+                match opened {
+                    Ok(()) => self.welcome(info, commands),
+                    Err(why) => {
+                        self.shared.config.counters.add(Counter::LinksRefused);
+                        tracing::debug!(id = %info.id, %why, "a link is of no use");
+                        let end = LinkEnd::Unwanted("the link is of no use");
+                        commands.push(PeerCommand::Link(LinkCommand::Close(end)));
+                    }
+                }
+            }
+            LinkEvent::Push(push) => sys::push(&self.shared, &push),
+            LinkEvent::Reply { waiter, result } => waiter.tell(result),
+            LinkEvent::Restored => {
+                self.change(|hub, now, life, way| hub.handle_silence(now, life, way, false));
+            }
+            LinkEvent::Said(said) => {
+                self.change(|hub, now, life, _| hub.handle_said(now, life, said));
+            }
+            LinkEvent::SessionClosed(session) => self.end_guest(SessionId::new(session)),
+            LinkEvent::Suspected => {
+                self.change(|hub, now, life, way| hub.handle_silence(now, life, way, true));
+            }
+        }
+    }
+
+    /// Changes what is known of the peer, if it is one.
+    fn change(
+        &self, change: impl FnOnce(&mut pitaya_core::cluster::Hub<Way>, Instant, &Life, &Way),
+    ) {
+        let Some(life) = self.peer.as_ref().map(|peer| Life::from(&**peer)) else { return };
+        self.peers.change(&self.shared, |hub, now| change(hub, now, &life, &self.way));
+    }
+
+    /// The link is in use: the peer hears where others are.
+    fn welcome(&mut self, info: Arc<ServerInfo>, commands: &mut Decided) {
+        self.shared.config.counters.add(Counter::LinksOpened);
+        let members = self.peers.members();
+        let others = members.all().iter().filter(|other| other.id != info.id);
+        let addresses = others.flat_map(|other| &other.addresses).map(ToString::to_string);
+        let known = Known { addresses: addresses.collect() };
+        commands.push(PeerCommand::Link(LinkCommand::Known(known)));
+        if self.shared.stops() {
+            commands.push(PeerCommand::Link(LinkCommand::Drain));
+            commands.push(PeerCommand::Leave);
+        }
+        self.peer = Some(info);
+    }
+
+    fn close(&mut self, end: &LinkEnd) {
+        self.shared.config.counters.add(Counter::LinksClosed);
+        let id = self.peer.as_ref().map(|peer| peer.id.to_string());
+        if self.dialled && *end == LinkEnd::Myself {
+            self.peers.note_address(self.remote, Life::from(&*self.peers.config.me));
+        }
+        tracing::info!(id, remote = %self.remote, %end, "a link has ended");
+        self.leave();
+    }
+
+    /// Nothing goes to the peer any more, and its sessions are over here.
+    fn leave(&mut self) {
+        self.way.mailbox().close();
+        // Whoever waits for what was not sent is told by being dropped.
+        self.way.mailbox().take(&mut Decided::new());
+        self.change(|hub, now, life, way| hub.handle_closed(now, life, way));
+        self.peer = None;
+        let guests: Vec<_> = self.guests.keys().copied().collect();
+        guests.into_iter().for_each(|session| self.end_guest(session));
+    }
+
+    fn end_guest(&mut self, session: SessionId) {
+        if let Some(guest) = self.guests.remove(&session) {
+            guest.host.open.store(false, Ordering::Release);
+            guest.handle.leave_all();
+        }
+    }
+
+    /// Starts the handler of a session's call.
+    fn start(&mut self, cx: &mut Context<'_>, call: GuestCall, commands: &mut Decided) {
+        let GuestCall { call, session, snapshot } = call;
+        let handle = self.guest(session, snapshot);
+        let shared = Arc::clone(&self.shared);
+        let (key, route) = (call.key, call.route);
+        let name = shared.handlers.routes.name(route);
+        let scope = Scope { host: handle.host(), route: name, session: Some(&handle) };
+        match shared.handlers.invoke(&call, &scope) {
+            Ok(mut running) => match self.watch.poll(&shared, cx, route, &mut running) {
+                Poll::Ready(reply) => {
+                    let done = Done::Guest(session, key, self.read(reply));
+                    self.answer(done, commands);
+                }
+                Poll::Pending => self.keep(session, key, route, running),
+            },
+            Err(reply) => {
+                let done = Done::Guest(session, key, self.read(reply));
+                self.answer(done, commands);
+            }
+        }
+    }
+
+    /// The session as handlers here have it.
+    fn guest(&mut self, session: SessionId, snapshot: Snapshot) -> SessionHandle {
+        let (shared, way) = (&self.shared, &self.way);
+        let visitor = self.guests.entry(session).or_insert_with(|| {
+            let host = Arc::new(GuestHost {
+                shared: Arc::clone(shared),
+                way: way.clone(),
+                session,
+                open: AtomicBool::new(true),
+            });
+            let handle = SessionHandle::afar(session, Arc::clone(&host) as Arc<dyn Host>);
+            Visitor { handle, host, snapshot: Snapshot::default() }
+        });
+        if visitor.snapshot != snapshot {
+            visitor.handle.refresh(&snapshot);
+            visitor.snapshot = snapshot;
+        }
+        visitor.handle.clone()
+    }
+
+    /// Keeps a handler that did not end at once.
+    fn keep(&mut self, session: SessionId, key: CallKey, route: RouteId, mut running: Running) {
+        let shared = Arc::clone(&self.shared);
+        let (work, abort) = abortable(async move {
+            let mut watch = Watch::default();
+            let polled = std::future::poll_fn(|cx| {
+                watch.look(shared.runtime.now());
+                watch.poll(&shared, cx, route, &mut running)
+            });
+            read(&shared, polled.await)
+        });
+        self.aborts.insert((session, key), abort);
+        self.running.push(Box::pin(async move {
+            let done = work.await;
+            done.map_or(Done::Aborted, |result| Done::Guest(session, key, result))
+        }));
+    }
+
+    fn read(&self, reply: Reply) -> Result<Bytes, Error> {
+        read(&self.shared, reply)
+    }
+
+    /// What a handler sent before it ended comes before its reply.
+    fn answer(&mut self, done: Done, commands: &mut Decided) {
+        self.way.mailbox().take(commands);
+        match done {
+            Done::Aborted => {}
+            Done::Guest(session, key, result) => {
+                self.aborts.remove(&(session, key));
+                commands.push(PeerCommand::Reply(session, key, result));
+            }
+            Done::Remote(None, _) => {}
+            Done::Remote(Some(id), Ok(data)) => {
+                let response = Response { data, error: None }.encode_to_vec().into();
+                commands.push(PeerCommand::Link(LinkCommand::Reply { id, response }));
+            }
+            Done::Remote(Some(id), Err(error)) => {
+                let response = pitaya_core::cluster::refusal(&error);
+                commands.push(PeerCommand::Link(LinkCommand::Reply { id, response }));
+            }
+        }
+    }
+
+    /// Starts what the peer itself asks.
+    fn start_remote(&mut self, id: Option<u32>, deadline: Instant, request: &Request) {
+        let work = remotes::call(&self.shared, deadline, request);
+        self.running.push(Box::pin(async move { Done::Remote(id, work.await) }));
+    }
+}
+
+impl<R: Runtime> Drop for ServePeer<R> {
+    /// A link that is cut off, or whose task panicked, leaves nothing behind.
+    fn drop(&mut self) {
+        self.leave();
+        self.peers.links.fetch_sub(1, Ordering::Release);
+        self.shared.wake_all();
+    }
+}
+
+impl<R: Runtime> Serve<Peer<Waiter>> for ServePeer<R> {
+    fn handle_bytes(&mut self, _now: Instant) {}
+
+    fn handle_event(
+        &mut self, now: Instant, cx: &mut Context<'_>, event: PeerEvent<'_, Waiter>,
+        commands: &mut Decided,
+    ) {
+        self.watch.look(now);
+        match event {
+            PeerEvent::Abandoned(session, key) => {
+                let abort = self.aborts.remove(&(session, key));
+                abort.into_iter().for_each(|abort| abort.abort());
+            }
+            PeerEvent::Call(call) => self.start(cx, call, commands),
+            PeerEvent::Link(event) => self.handle_link(event, commands),
+            PeerEvent::Remote { id, deadline, request } => {
+                self.start_remote(id, deadline, &request);
+                self.poll_running(cx, commands);
+            }
+        }
+    }
+
+    fn poll_commands(&mut self, _now: Instant, cx: &mut Context<'_>, commands: &mut Decided) {
+        self.poll_running(cx, commands);
+    }
+
+    fn is_done(&self) -> bool {
+        self.running.is_empty()
+    }
+}
+
+impl<R: Runtime> ServePeer<R> {
+    fn poll_running(&mut self, cx: &mut Context<'_>, commands: &mut Decided) {
+        while let Poll::Ready(Some(done)) = Pin::new(&mut self.running).poll_next(cx) {
+            self.answer(done, commands);
+        }
+    }
+}
+
+/// A reply as it goes to another server.
+fn read<R: Runtime>(shared: &Shared<R>, reply: Reply) -> Result<Bytes, Error> {
+    let Reply { body, is_error } = reply;
+    if is_error { Err((shared.handlers.decode_error)(&body)) } else { Ok(body.into()) }
+}

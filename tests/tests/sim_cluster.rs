@@ -1,0 +1,315 @@
+//! Several servers as one, in the simulator.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pitaya_core::cluster::{Rule, Users};
+use pitaya_core::{App, CloseReason, Ctx, Error, Json, Limits, Payload, RequestError, Session};
+use pitaya_driver::cluster::Plain;
+use pitaya_driver::{Client, Cluster, Server, ServerHandle};
+use pitaya_tests::sim::{self, Sim};
+use serde::{Deserialize, Serialize};
+
+#[test]
+fn a_client_of_a_gate_is_answered_by_a_room() {
+    for seed in sim::seeds(20) {
+        sim::run(seed, |sim| async move {
+            let cluster = World::start(&sim, 1, 1).await;
+            let client = cluster.connect(0).await;
+            let said: String = client.request("room.hall.echo", &"hello").await.unwrap();
+            assert_eq!(said, "room-0: hello");
+            client.close().await;
+            cluster.stop().await;
+        });
+    }
+}
+
+#[test]
+fn a_session_stays_with_its_room_and_its_calls_keep_their_order() {
+    for seed in sim::seeds(20) {
+        sim::run(seed, |sim| async move {
+            let cluster = World::start(&sim, 2, 3).await;
+            let client = cluster.connect(1).await;
+            let count = |_| client.request::<_, (String, u32)>("room.hall.count", &());
+            let counts: Vec<_> = (0..10).map(count).collect();
+            let mut rooms = Vec::new();
+            for (at, counted) in counts.into_iter().enumerate() {
+                let (room, count) = counted.await.unwrap();
+                assert_eq!(count, at as u32 + 1);
+                rooms.push(room);
+            }
+            rooms.dedup();
+            assert_eq!(rooms.len(), 1);
+        });
+    }
+}
+
+#[test]
+fn errors_and_missing_routes_come_back_as_they_are() {
+    sim::run(1, |sim| async move {
+        let cluster = World::start(&sim, 1, 1).await;
+        let client = cluster.connect(0).await;
+        // It waits for longer than the gate does.
+        let client = client.within(Duration::from_secs(10));
+        let fail = async |route: &str| {
+            let failed = client.request::<_, ()>(route, &()).await;
+            let Err(RequestError::Answered(error)) = failed else { panic!("{failed:?}") };
+            error
+        };
+        let error = fail("room.hall.fail").await;
+        assert_eq!((&*error.code, &*error.msg), ("ROOM-1", "no"));
+        assert_eq!(error.metadata, BTreeMap::from([("why".to_owned(), "because".to_owned())]));
+        assert_eq!(fail("room.hall.nobody").await.code, "PIT-404");
+        assert_eq!(fail("room.scores.double").await.code, "PIT-404", "clients call no remotes");
+        let none = fail("shop.hall.buy").await.to_string();
+        assert_eq!(none, "PIT-500: no servers available of this type");
+        assert_eq!(fail("room.hall.slow").await.to_string(), "PIT-408: request timeout");
+    });
+}
+
+#[test]
+fn a_room_binds_pushes_and_keeps_data_with_a_session_that_it_does_not_have() {
+    for seed in sim::seeds(20) {
+        sim::run(seed, |sim| async move {
+            let cluster = World::start(&sim, 2, 2).await;
+            let client = cluster.connect(0).await;
+            let mut hits = client.subscribe::<u32>("onHit");
+            let _: () = client.request("room.hall.login", &"ann").await.unwrap();
+            let known: (String, u32) = client.request("gate.me.who", &()).await.unwrap();
+            assert_eq!(known, ("ann".to_owned(), 7));
+            let known: (String, u32) = client.request("room.hall.who", &()).await.unwrap();
+            assert_eq!(known, ("ann".to_owned(), 7));
+            let _: () = client.request("room.hall.hit", &3).await.unwrap();
+            for at in 0..3 {
+                assert_eq!(hits.next().await, Some(at));
+            }
+        });
+    }
+}
+
+#[test]
+fn users_are_reached_wherever_they_are_and_the_missing_are_named() {
+    for seed in sim::seeds(20) {
+        sim::run(seed, |sim| async move {
+            let cluster = World::start(&sim, 3, 1).await;
+            let mut clients = Vec::new();
+            for (at, uid) in ["ann", "bob", "cid", "dan"].into_iter().enumerate() {
+                let client = cluster.connect(at % 3).await;
+                let _: () = client.request("gate.me.login", &uid).await.unwrap();
+                clients.push((client.subscribe::<String>("onShout"), client));
+            }
+            let shout = Shout { uids: vec!["ann", "bob", "eve", "cid", "dan"], text: "hi" };
+            let shout = serde_json::to_value(shout).unwrap();
+            let missing: Vec<String> =
+                clients[0].1.request("room.hall.shout", &shout).await.unwrap();
+            assert_eq!(missing, ["eve"]);
+            for (shouts, _) in &mut clients {
+                assert_eq!(shouts.next().await.as_deref(), Some("hi"));
+            }
+            let missing: Vec<String> = clients[0].1.request("gate.me.kick", &"bob").await.unwrap();
+            assert_eq!(missing, [""; 0]);
+            let why = clients[1].1.closed().await;
+            assert_eq!(why, CloseReason::Kicked(Some("go".to_owned())));
+        });
+    }
+}
+
+#[test]
+fn the_newest_login_stays_whichever_gate_it_is_on() {
+    for seed in sim::seeds(20) {
+        sim::run(seed, |sim| async move {
+            let cluster = World::start(&sim, 2, 1).await;
+            let (first, second) = (cluster.connect(0).await, cluster.connect(1).await);
+            let _: () = first.request("gate.me.login", &"ann").await.unwrap();
+            let _: () = second.request("gate.me.login", &"ann").await.unwrap();
+            let why = first.closed().await;
+            let replaced = "replaced by a newer login".to_owned();
+            assert_eq!(why, CloseReason::Kicked(Some(replaced)));
+            let known: (String, u32) = second.request("gate.me.who", &()).await.unwrap();
+            assert_eq!(known.0, "ann");
+        });
+    }
+}
+
+#[test]
+fn servers_call_each_other_and_pass_on_what_travels_with_a_call() {
+    sim::run(1, |sim| async move {
+        let cluster = World::start(&sim, 1, 1).await;
+        let client = cluster.connect(0).await;
+        let doubled: i64 = client.request("gate.me.double", &21).await.unwrap();
+        assert_eq!(doubled, 42);
+        let failed = client.request::<_, i64>("gate.me.double", &-1).await;
+        let Err(RequestError::Answered(error)) = failed else { panic!("{failed:?}") };
+        assert_eq!(error.to_string(), "SCORE-1: negative");
+    });
+}
+
+#[test]
+fn a_room_that_leaves_answers_what_it_has_and_then_others_are_asked() {
+    for seed in sim::seeds(20) {
+        sim::run(seed, |sim| async move {
+            let mut cluster = World::start(&sim, 1, 2).await;
+            let client = cluster.connect(0).await;
+            let said: String = client.request("room.hall.echo", &"a").await.unwrap();
+            let at = usize::from(said.starts_with("room-1"));
+            let rests = client.request::<_, String>("room.hall.rest", &());
+            // It is on its way before the room leaves.
+            let mut rests = std::pin::pin!(rests);
+            assert!(futures_lite::future::poll_once(&mut rests).await.is_none());
+            sim.sleep(Duration::from_millis(500)).await;
+            let room = cluster.rooms.remove(at);
+            let leaves = sim.start(room.shutdown());
+            assert_eq!(rests.await.unwrap(), format!("room-{at}"));
+            leaves.await;
+            let said: String = client.request("room.hall.echo", &"b").await.unwrap();
+            assert_eq!(said, format!("room-{}: b", 1 - at));
+        });
+    }
+}
+
+#[derive(Deserialize, Serialize)]
+struct Shout<T> {
+    uids: Vec<T>,
+    text: T,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Score {
+    #[prost(int64, tag = "1")]
+    points: i64,
+}
+
+/// Gates and rooms that find each other by the first gate.
+struct World {
+    sim: Sim,
+    gates: Vec<ServerHandle<Sim>>,
+    rooms: Vec<ServerHandle<Sim>>,
+}
+
+impl World {
+    async fn start(sim: &Sim, gates: usize, rooms: usize) -> Self {
+        let mut world = Self { sim: sim.clone(), gates: Vec::new(), rooms: Vec::new() };
+        for at in 0..gates {
+            let gate = Server::new("gate", gate()).tcp("127.0.0.1:0");
+            world.gates.push(world.join(gate, &format!("gate-{at}"), at).await);
+        }
+        for at in 0..rooms {
+            let (name, place) = (format!("room-{at}"), gates + at);
+            let room = Server::new("room", room(&name));
+            world.rooms.push(world.join(room, &name, place).await);
+        }
+        let all = gates + rooms;
+        for server in world.gates.iter().chain(&world.rooms) {
+            while server.members().unwrap().all().len() < all {
+                sim.sleep(Duration::from_millis(10)).await;
+            }
+        }
+        world
+    }
+
+    async fn join(&self, server: Server<Sim>, name: &str, at: usize) -> ServerHandle<Sim> {
+        let network = Plain::bind(self.sim.clone(), address(at)).await.unwrap();
+        let cluster = Cluster::over(network).id(name).seeds([address(0).to_string()]);
+        let cluster = cluster.rule("score", Rule::Random);
+        let limits = Limits::default();
+        server.cluster(cluster).limits(limits).start_on(self.sim.clone()).await.unwrap()
+    }
+
+    async fn connect(&self, gate: usize) -> Client<Sim, Json> {
+        let address = self.gates[gate].addresses()[0].to_string();
+        Client::connect_on(self.sim.clone(), &address, Default::default()).await.unwrap()
+    }
+
+    async fn stop(self) {
+        for server in self.gates.into_iter().chain(self.rooms) {
+            server.shutdown().await;
+        }
+    }
+}
+
+fn address(at: usize) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 900 + at as u16))
+}
+
+fn gate() -> App {
+    async fn double(ctx: Ctx, Payload(points): Payload<i64>) -> Result<i64, Error> {
+        let score: Score = ctx.rpc("room.scores.double", &Score { points }).await?;
+        Ok(score.points)
+    }
+    async fn kick(users: Users, Payload(uid): Payload<String>) -> Result<Vec<String>, Error> {
+        users.kick("gate", [uid], "go").await
+    }
+    App::new(()).nest("me", |me| {
+        me.route("login", login).route("who", who).route("double", double).route("kick", kick)
+    })
+}
+
+async fn login(session: Session, Payload(uid): Payload<String>) -> Result<(), Error> {
+    session.bind(&uid).await?;
+    session.set("level", 7)
+}
+
+async fn who(session: Session) -> Result<(String, u32), Error> {
+    let uid = session.uid().unwrap_or_default().to_owned();
+    Ok((uid, session.get("level").unwrap_or_default()))
+}
+
+fn room(name: &str) -> App<String> {
+    use pitaya_core::State;
+
+    async fn echo(State(room): State<String>, Payload(text): Payload<String>) -> Reply {
+        Ok(format!("{room}: {text}"))
+    }
+    async fn count(session: Session, State(room): State<String>) -> Result<(String, u32), Error> {
+        let count = session.get::<u32>("count").unwrap_or_default() + 1;
+        session.set("count", count)?;
+        Ok((room, count))
+    }
+    async fn fail() -> Result<(), Error> {
+        Err(Error::new("ROOM-1", "no").with_metadata("why", "because"))
+    }
+    async fn slow(ctx: Ctx) -> Result<(), Error> {
+        ctx.sleep(Duration::from_secs(7)).await;
+        Ok(())
+    }
+    async fn rest(ctx: Ctx, State(room): State<String>) -> Reply {
+        ctx.sleep(Duration::from_secs(2)).await;
+        Ok(room)
+    }
+    async fn come(session: Session, uid: Payload<String>) -> Result<(), Error> {
+        login(session.clone(), uid).await?;
+        session.push_to_front().await
+    }
+    async fn hit(session: Session, Payload(times): Payload<u32>) -> Result<(), Error> {
+        (0..times).try_for_each(|at| session.push("onHit", &at))
+    }
+    async fn shout(
+        users: Users, Payload(shout): Payload<Shout<String>>,
+    ) -> Result<Vec<String>, Error> {
+        users.push("gate", shout.uids, "onShout", &shout.text).await
+    }
+    async fn double(Payload(score): Payload<Score>) -> Result<Score, Error> {
+        if score.points < 0 {
+            return Err(Error::new("SCORE-1", "negative"));
+        }
+        Ok(Score { points: score.points * 2 })
+    }
+    App::new(name.to_owned())
+        .nest("hall", |hall| {
+            hall.route("echo", echo)
+                .route("count", count)
+                .route("fail", fail)
+                .route("slow", slow)
+                .route("rest", rest)
+                .route("login", come)
+                .route("who", who)
+                .route("hit", hit)
+                .route("shout", shout)
+        })
+        .remote("scores.double", double)
+}
+
+type Reply = Result<String, Error>;
