@@ -91,7 +91,8 @@ impl Seat {
         {
             let Event::Call(call) = event else { panic!("only calls come") };
             let route = self.handlers.routes.name(call.route);
-            let scope = Scope { route, session: &self.session };
+            let host = self.session.host();
+            let scope = Scope { host, route, session: Some(&self.session) };
             let mut running = self.handlers.invoke(&call, &scope).expect("the argument decodes");
             let task::Poll::Ready(Ok(reply)) = running.poll(&mut cx, route) else {
                 panic!("the handlers end at once")

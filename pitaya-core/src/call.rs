@@ -47,23 +47,12 @@ pub enum Origin {
 
 /// Named values that travel with a call; cheap to clone, empty for calls from clients.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Context(Option<Arc<BTreeMap<String, serde_json::Value>>>);
+pub struct Context(pub(crate) Option<Arc<BTreeMap<String, serde_json::Value>>>);
 
 impl Context {
     /// The value of that name.
     pub fn value(&self, name: &str) -> Option<&serde_json::Value> {
         self.0.as_ref()?.get(name)
-    }
-
-    /// Reads what [`encode`](Self::encode) wrote. What is no JSON object is no context.
-    pub fn decode(bytes: &[u8]) -> Self {
-        Self(serde_json::from_slice(bytes).ok().filter(|_| !bytes.is_empty()).map(Arc::new))
-    }
-
-    /// The JSON object that travels between servers; nothing at all if there are no values.
-    pub fn encode(&self) -> Vec<u8> {
-        let encoded = self.0.as_ref().map(|values| serde_json::to_vec(&**values));
-        encoded.map(|json| json.expect("JSON values are JSON")).unwrap_or_default()
     }
 
     /// The same context with one value more; others who hold it do not see the change.

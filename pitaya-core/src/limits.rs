@@ -111,8 +111,11 @@ limits! {
     /// How long a closed connection may take to notice, so that the last packet is not lost with
     /// it; thirty times that in all for one that goes on to take what is written.
     linger_timeout: Duration = Duration::from_secs(1), "seconds", ConnectionsClosed;
-    /// Calls to one other server that wait for their reply, and as many of it that are not answered.
+    /// Calls to one other server that wait for their reply, and as many of it that are not
+    /// answered.
     link_calls_max: usize = 4096, "calls", LinkCallsRefused;
+    /// Commands that wait until the link to another server looks at them.
+    link_commands_max: usize = 16_384, "commands", LinkCallsRefused;
     /// Silence after which a link to another server is over, or time in which it takes nothing of
     /// what waits for it.
     link_dead_after: Duration = Duration::from_secs(10), "seconds", LinksClosed;
@@ -127,8 +130,6 @@ limits! {
     link_hello_timeout: Duration = Duration::from_secs(5), "seconds", LinksClosed;
     /// Bytes waiting to be written to one other server, beyond which nothing new is sent to it.
     link_outbound_bytes_max: usize = 8 << 20, "bytes", LinkCallsRefused;
-    /// Commands that wait until the link to another server looks at them.
-    link_outbound_commands_max: usize = 16_384, "commands", LinkCallsRefused;
     /// Silence after which no new calls go to another server, and those in flight have failed.
     link_suspect_after: Duration = Duration::from_secs(2), "seconds", LinksSuspected;
     /// Servers of one cluster, this one included.

@@ -12,7 +12,7 @@ use super::{ClusterHost, Members, RemoteCall, ServerId};
 use crate::app::codec::{Codec, Decode, Encode, Json, Protobuf, encode_push};
 use crate::app::{App, Ctx, FromCall, Handler, IntoReply, Scope};
 use crate::session::Host;
-use crate::{Call, RouteEntry, Visibility};
+use crate::{Call, Context, RouteEntry, Visibility};
 
 impl<S: Send + Sync + 'static, C: Codec> App<S, C> {
     /// Adds a remote: other servers call it, and no client does. It speaks Protobuf, whatever the
@@ -157,6 +157,19 @@ impl<S, C> FromCall<S, C> for Users<C> {
 impl<C> fmt::Debug for Users<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Users")
+    }
+}
+
+impl Context {
+    /// Reads what [`encode`](Self::encode) wrote. What is no JSON object is no context.
+    pub fn decode(bytes: &[u8]) -> Self {
+        Self(serde_json::from_slice(bytes).ok().filter(|_| !bytes.is_empty()).map(Arc::new))
+    }
+
+    /// The JSON object that travels between servers; nothing at all if there are no values.
+    pub fn encode(&self) -> Vec<u8> {
+        let encoded = self.0.as_ref().map(|values| serde_json::to_vec(&**values));
+        encoded.map(|json| json.expect("JSON values are JSON")).unwrap_or_default()
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Cluster {
     metadata: BTreeMap<String, String>,
     router: Router,
     forwards_to: Option<BTreeSet<String>>,
-    discoveries: Vec<Box<dyn Discovery>>,
+    discoveries: Discoveries,
     /// What keeps the server from starting.
     wrong: Option<String>,
 }
@@ -106,7 +106,7 @@ impl Cluster {
     pub(crate) fn build<R: Runtime>(
         self, runtime: &R, (kind, frontend): (&str, bool), limits: &Limits,
         counters: &Arc<Counters>,
-    ) -> Result<(Arc<Peers>, Vec<Box<dyn Discovery>>), StartError> {
+    ) -> Result<(Arc<Peers>, Discoveries), StartError> {
         let failed = |why: &dyn std::fmt::Display| StartError::Cluster(why.to_string());
         if let Some(why) = self.wrong {
             return Err(failed(&why));
@@ -131,9 +131,11 @@ impl Cluster {
     }
 }
 
+pub(crate) type Discoveries = Vec<Box<dyn Discovery>>;
+
 /// Looks for others and takes those who come, until the server stops.
 pub(crate) fn start<R: Runtime>(
-    shared: &Arc<Shared<R>>, peers: &Arc<Peers>, discoveries: Vec<Box<dyn Discovery>>,
+    shared: &Arc<Shared<R>>, peers: &Arc<Peers>, discoveries: Discoveries,
 ) {
     let spawn = |task: HostFuture<()>| shared.runtime.spawn(task);
     spawn(Box::pin(dial::accept_all(Arc::clone(shared), Arc::clone(peers))));

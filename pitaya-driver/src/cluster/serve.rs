@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::future::{AbortHandle, abortable};
-use futures_util::stream::{FuturesUnordered, Stream};
+use futures::future::{AbortHandle, abortable};
+use futures::stream::{FuturesUnordered, Stream};
 use pitaya_core::app::{Running, Scope};
 use pitaya_core::cluster::{
     GuestCall, Life, LinkCommand, LinkEnd, LinkEvent, Peer, PeerCommand, PeerEvent, ServerInfo,

@@ -24,7 +24,7 @@ pub(crate) struct Way {
 
 impl Way {
     pub(super) fn new(limits: &Limits) -> Self {
-        let commands_max = limits.link_outbound_commands_max;
+        let commands_max = limits.link_commands_max;
         let mailbox = Mailbox::new(commands_max, limits.link_outbound_bytes_max);
         Self { mailbox: Arc::new(mailbox), load: Arc::default() }
     }

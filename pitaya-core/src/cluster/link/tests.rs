@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+use pitaya_proto::link::{Kick, Push};
 use pitaya_proto::protos;
 use prost::Message as _;
 
