@@ -64,7 +64,7 @@ pub mod session;
 mod time;
 
 pub use app::codec::{Codec, Decode, Encode, Json, Protobuf};
-pub use app::{App, Ctx, FromCall, FromRef, Payload, State};
+pub use app::{App, Ctx, FromCall, FromRef, Lifecycle, Payload, State};
 pub use broadcast::Broadcast;
 pub use bytes::Bytes;
 pub use call::{Call, CallKey, Context, Options, Origin, Reply, RouteId};

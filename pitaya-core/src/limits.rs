@@ -111,6 +111,8 @@ limits! {
     /// How long a closed connection may take to notice, so that the last packet is not lost with
     /// it; thirty times that in all for one that goes on to take what is written.
     linger_timeout: Duration = Duration::from_secs(1), "seconds", ConnectionsClosed;
+    /// How long one step of a part of the application may take as the server starts or ends.
+    lifecycle_timeout: Duration = Duration::from_secs(30), "seconds", LifecyclesExpired;
     /// Calls to one other server that wait for their reply, and as many of it that are not
     /// answered.
     link_calls_max: usize = 4096, "calls", LinkCallsRefused;

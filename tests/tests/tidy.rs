@@ -445,7 +445,8 @@ const MEDIAN_FUNCTION_LINES_MAX: usize = 10;
 const COLUMNS_MAX: usize = 100;
 const PURE_CODE_LINES_MAX: usize = 4_000;
 /// What stands on the core as its driver does, and can be left out by who reads the rest.
-const CORE_FEATURES: [&str; 5] = [
+const CORE_FEATURES: [&str; 6] = [
+    "pitaya-core/src/app/lifecycle.rs",
     "pitaya-core/src/broadcast.rs",
     "pitaya-core/src/cluster/",
     "pitaya-core/src/session/afar.rs",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use pitaya_proto::error::Error;
 
 use crate::CloseReason;
+use crate::app::lifecycle::Part;
 use crate::session::{HostFuture, SessionHandle};
 
 /// The hooks of an application, in the order of their addition.
@@ -14,6 +15,12 @@ pub struct Hooks {
     pub bind: Vec<Box<OnBind>>,
     /// Told that a session is over, one after another.
     pub close: Vec<Box<OnClose>>,
+    /// What begins and ends with the handlers.
+    pub components: Vec<Part>,
+    /// What the server has beside its application: it begins last, and ends first.
+    pub modules: Vec<Part>,
+    /// What begins after the components, and ends after them, with the remotes.
+    pub remotes: Vec<Part>,
 }
 
 /// Asked whether a session may be bound to a user id.

@@ -4,6 +4,7 @@ pub mod codec;
 mod extract;
 mod handler;
 mod hooks;
+mod lifecycle;
 
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +13,7 @@ use std::sync::Arc;
 pub use extract::{Ctx, FromCall, FromRef, Payload, Scope, State};
 pub use handler::{Handler, IntoOutcome, IntoReply, Running};
 pub use hooks::{Hooks, OnBind, OnClose};
+pub use lifecycle::{Lifecycle, Part, Step, Taken};
 
 use crate::session::{Session, SessionHandle};
 use crate::{Call, CloseReason, Options, Reply, RouteEntry, RouteError, RouteTable};

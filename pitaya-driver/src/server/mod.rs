@@ -6,6 +6,7 @@ mod closing;
 mod descriptors;
 mod entrance;
 mod host;
+mod lifecycle;
 mod outbound;
 pub mod proxy;
 mod serve;
@@ -19,9 +20,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use pitaya_core::app::Handlers;
+use pitaya_core::app::{Handlers, Part};
 use pitaya_core::cluster::Members;
-use pitaya_core::{App, Codec, ConnConfig, Counters, Error, Limits, RouteError};
+use pitaya_core::{App, Codec, ConnConfig, Counters, Error, Lifecycle, Limits, RouteError};
 use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::handshake::HandshakeRequest;
 
@@ -48,6 +49,8 @@ pub struct Server<R> {
     validators: Vec<(String, Box<pitaya_core::Validator>)>,
     on_ready: Option<Box<OnReady>>,
     cluster: Option<Cluster>,
+    modules: Vec<Part>,
+    wrong_module: Option<String>,
     runtime: PhantomData<fn() -> R>,
 }
 
@@ -75,6 +78,8 @@ impl<R: Runtime> Server<R> {
             validators: Vec::new(),
             on_ready: None,
             cluster: None,
+            modules: Vec::new(),
+            wrong_module: None,
             runtime: PhantomData,
         }
     }
@@ -133,6 +138,47 @@ impl<R: Runtime> Server<R> {
         Self { cluster: Some(cluster), ..self }
     }
 
+    /// Adds what begins after all parts of the application and ends before them. Its name is there
+    /// once.
+    #[must_use]
+    pub fn module(self, name: impl Into<String>, module: impl Lifecycle) -> Self {
+        let last = self.modules.len();
+        self.insert_module(Ok(last), Part::new(name, module))
+    }
+
+    /// Adds a module that begins before another one, and ends after it.
+    #[must_use]
+    pub fn module_before(
+        self, other: &str, name: impl Into<String>, module: impl Lifecycle,
+    ) -> Self {
+        let at = self.module_place(other);
+        self.insert_module(at, Part::new(name, module))
+    }
+
+    /// Adds a module that begins right after another one, and ends before it.
+    #[must_use]
+    pub fn module_after(
+        self, other: &str, name: impl Into<String>, module: impl Lifecycle,
+    ) -> Self {
+        let at = self.module_place(other).map(|at| at + 1);
+        self.insert_module(at, Part::new(name, module))
+    }
+
+    fn module_place(&self, name: &str) -> Result<usize, String> {
+        let at = self.modules.iter().position(|module| module.name == name);
+        at.ok_or_else(|| format!("{name} not found"))
+    }
+
+    fn insert_module(mut self, at: Result<usize, String>, module: Part) -> Self {
+        let twice = format!("{} already exists", module.name);
+        match (at, self.module_place(&module.name)) {
+            (_, Ok(_)) => self.wrong_module = Some(twice),
+            (Err(why), Err(_)) => self.wrong_module = Some(why),
+            (Ok(at), Err(_)) => self.modules.insert(at, module),
+        }
+        self
+    }
+
     /// Other limits than the defaults.
     #[must_use]
     pub fn limits(self, limits: Limits) -> Self {
@@ -178,6 +224,9 @@ impl<R: Runtime> Server<R> {
     /// Routes or a dictionary that contradict themselves, or an address that cannot be had. Nothing
     /// runs then.
     pub async fn start_on(self, runtime: R) -> Result<ServerHandle<R>, StartError> {
+        if let Some(why) = self.wrong_module {
+            return Err(StartError::Module(why));
+        }
         let mut listeners = Vec::new();
         for acceptor in &self.acceptors {
             let listener = accept::bind(&runtime, &self.kind, &acceptor.address).await?;
@@ -191,7 +240,8 @@ impl<R: Runtime> Server<R> {
             listeners.iter().filter_map(|(_, listener)| listener.local_addr().ok()).collect();
         let dictionary = |why: &dyn std::fmt::Display| StartError::Dictionary(why.to_string());
         let codes = Dictionary::new(self.dictionary).map_err(|why| dictionary(&why))?;
-        let handlers = (self.build)(&self.kind)?;
+        let mut handlers = (self.build)(&self.kind)?;
+        handlers.hooks.modules = self.modules;
         let mut config =
             ConnConfig::new(self.codec, codes, self.limits).map_err(|why| dictionary(&why))?;
         (config.compression, config.validators) = (self.compression, self.validators);
@@ -203,6 +253,7 @@ impl<R: Runtime> Server<R> {
         let (peers, discoveries) = self.cluster.map(build).transpose()?.unzip();
         config.forwards = peers.is_some();
         let shared = Shared::new(runtime, Arc::new(config), handlers, peers);
+        shared.begin_parts().await.inspect_err(|_| shared.timers.stop())?;
         if let Some(peers) = &shared.peers {
             cluster::start(&shared, peers, discoveries.unwrap_or_default());
         }
@@ -318,6 +369,7 @@ impl<R: Runtime> ServerHandle<R> {
             self.shared.wait_until_alone(&mut moment).await;
         }
         self.shared.peers.iter().for_each(|peers| peers.close_network());
+        self.shared.end_parts().await;
         self.shared.timers.stop();
         tracing::info!(drained, "stopped");
     }

@@ -36,6 +36,17 @@ pub enum StartError {
     /// The route dictionary contradicts itself or is too large.
     #[error("bad route dictionary: {0}")]
     Dictionary(String),
+    /// A module that is there twice, or is to be next to one that is not there.
+    #[error("module with name {0}")]
+    Module(String),
+    /// A part of the application does not begin. Those that had begun have ended.
+    #[error("{part} does not begin: {why}")]
+    Part {
+        /// Its name.
+        part: String,
+        /// What it says.
+        why: String,
+    },
     /// A route that cannot be one, or is there twice.
     #[error(transparent)]
     Route(#[from] RouteError),
