@@ -76,6 +76,14 @@ impl Quic {
         let endpoint = Mutex::new(Some(endpoint));
         Ok(Self(Arc::new(Shared { endpoint, dials, runtime, unproven, refusals })))
     }
+
+    /// Closes, and waits until every peer was told: a process that ends before leaves them to find
+    /// out by themselves, and in doubt whether their last was heard.
+    pub async fn end(&self) {
+        if let Some(endpoint) = self.0.close() {
+            endpoint.wait_idle().await;
+        }
+    }
 }
 
 impl Network for Quic {
@@ -94,8 +102,8 @@ impl Network for Quic {
     }
 
     fn close(&self) {
-        let endpoint = self.0.lock().take();
-        endpoint.into_iter().for_each(|endpoint| endpoint.close(stream::DROPPED, b""));
+        // That peers are told of it is up to who runs on.
+        let _ = self.0.close();
     }
 }
 
@@ -112,6 +120,11 @@ impl Shared {
 
     fn endpoint(&self) -> io::Result<Endpoint> {
         self.lock().clone().ok_or_else(closed)
+    }
+
+    fn close(&self) -> Option<Endpoint> {
+        let endpoint = self.lock().take();
+        endpoint.inspect(|endpoint| endpoint.close(stream::DROPPED, b""))
     }
 
     async fn dial(&self, address: SocketAddr) -> io::Result<LinkStream> {
@@ -264,9 +277,9 @@ impl<R> std::fmt::Debug for On<R> {
 /// Of a connection whose certificate names no server. Other codes are those of a stream.
 const NAMELESS: VarInt = VarInt::from_u32(2);
 
-/// So many shake hands at once: a cluster that starts anew has no more servers, and each costs
-/// memory before it has shown anything.
-const UNPROVEN_MAX: usize = 1024;
+/// So many shake hands at once, each of which costs memory and a millisecond before it has shown
+/// anything. A larger cluster that starts anew does so in turns.
+const UNPROVEN_MAX: usize = 512;
 
 /// With so many, whoever comes has to show first that it has the address that it dials from.
 const RETRY_ABOVE: usize = 256;

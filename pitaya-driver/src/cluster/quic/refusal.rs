@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use pitaya_core::{Counter, Counters};
-use quinn::ConnectionError;
+use quinn::{ConnectionError, TransportErrorCode};
 use rustls::AlertDescription;
 
 /// Why there is no link.
@@ -98,7 +98,8 @@ fn told(error: &ConnectionError) -> String {
     match error {
         ConnectionError::ConnectionClosed(close) => match alert(close.error_code.into()) {
             Some(alert) => format!("it does not believe this server: {alert:?}"),
-            None => format!("it gave up: {}", close.error_code),
+            None if close.error_code == APPLICATION_ERROR => "it gave up".to_owned(),
+            None => format!("it refuses: {}", close.error_code),
         },
         ConnectionError::ApplicationClosed(close) if close.error_code == super::NAMELESS => {
             "to it, this server's certificate names no server of a cluster".to_owned()
@@ -121,6 +122,10 @@ fn told(error: &ConnectionError) -> String {
 
 fn kind(error: &ConnectionError) -> io::ErrorKind {
     match error {
+        // What an application says before it is known is not passed on.
+        ConnectionError::ConnectionClosed(close) if close.error_code == APPLICATION_ERROR => {
+            io::ErrorKind::ConnectionReset
+        }
         ConnectionError::ConnectionClosed(_)
         | ConnectionError::TransportError(_)
         | ConnectionError::VersionMismatch => io::ErrorKind::ConnectionRefused,
@@ -138,6 +143,8 @@ fn alert(code: u64) -> Option<AlertDescription> {
     let alert = u8::try_from(code.checked_sub(0x100)?).ok()?;
     Some(AlertDescription::from(alert))
 }
+
+const APPLICATION_ERROR: TransportErrorCode = TransportErrorCode::APPLICATION_ERROR;
 
 const LINES_EACH_SECOND_MAX: u32 = 10;
 const SECOND: Duration = Duration::from_secs(1);
