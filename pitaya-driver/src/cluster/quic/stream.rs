@@ -76,7 +76,8 @@ impl AsyncWrite for Stream {
                 Poll::Ready(Ok(count)) => written += count,
                 // Whatever it is, it is there the next time too.
                 Poll::Ready(Err(_)) | Poll::Pending if written > 0 => break,
-                failed => return failed,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
             }
         }
         Poll::Ready(Ok(written))
