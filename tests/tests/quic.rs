@@ -314,7 +314,7 @@ fn a_runtime_without_datagrams_says_so() {
     sim::run(1, |runtime| async move {
         let identity = Authority::new().identity(GOOD);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let error = Quic::bind(&runtime, any, &identity, Arc::default()).await.unwrap_err();
+        let error = Quic::bind(runtime, any, &identity, Arc::default()).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Unsupported);
     });
 }

@@ -53,8 +53,9 @@ struct Shared {
 
 impl Quic {
     /// How long a peer may take, from its first datagram, until it is known and its stream open;
-    /// and how long this server waits for one that it dials.
-    pub const PROOF_WITHIN: Duration = Duration::from_secs(5);
+    /// and how long this server waits for one that it dials. It is less than what a server has in
+    /// all to say who it is, so that what went wrong is found out here.
+    pub const PROOF_WITHIN: Duration = Duration::from_secs(4);
 
     /// Listens on that address, from which it also dials; port 0 lets the system choose. Must be
     /// polled on `runtime`.
@@ -63,10 +64,10 @@ impl Quic {
     ///
     /// What the system says, or that the runtime has no datagrams.
     pub async fn bind<R: Runtime>(
-        runtime: &R, address: SocketAddr, identity: &Identity, counters: Arc<Counters>,
+        runtime: R, address: SocketAddr, identity: &Identity, counters: Arc<Counters>,
     ) -> io::Result<Self> {
         let sockets = runtime.quic().ok_or_else(without_datagrams)?;
-        let runtime: Arc<dyn quinn::Runtime> = Arc::new(On { runtime: runtime.clone(), sockets });
+        let runtime: Arc<dyn quinn::Runtime> = Arc::new(On { runtime, sockets });
         let (accepts, dials) = settings::configs(identity)?;
         let socket = UdpSocket::bind(address)?;
         settings::enlarge_buffers(&socket);

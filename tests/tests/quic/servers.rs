@@ -31,7 +31,7 @@ impl Peer {
     pub(crate) async fn new<R: Native>(identity: &Identity) -> Self {
         let (runtime, counters) = (R::current().unwrap(), Arc::<Counters>::default());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let quic = Quic::bind(&runtime, any, identity, Arc::clone(&counters)).await.unwrap();
+        let quic = Quic::bind(runtime, any, identity, Arc::clone(&counters)).await.unwrap();
         Self { quic, counters }
     }
 
