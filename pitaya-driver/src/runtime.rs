@@ -3,6 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -47,6 +48,11 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
     /// The time since 1970, by which servers tell their lives apart.
     fn unix_time(&self) -> Duration {
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+
+    /// What QUIC needs besides: datagrams. Nothing where there are none, as in the simulator.
+    fn quic(&self) -> Option<Arc<dyn quinn::Runtime>> {
+        None
     }
 
     /// A seed that differs from run to run, unless the runtime is a simulated one.

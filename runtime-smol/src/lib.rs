@@ -83,6 +83,10 @@ impl Runtime for Smol {
         let mut signals = Signals::new([Signal::Int, Signal::Term])?;
         signals.next().await.transpose().map(|_| ())
     }
+
+    fn quic(&self) -> Option<Arc<dyn quinn::Runtime>> {
+        Some(Arc::new(quinn::SmolRuntime))
+    }
 }
 
 impl Native for Smol {

@@ -22,7 +22,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::task::{self, Poll};
 
 use pitaya_driver::{Native, Runtime, Timer};
@@ -82,6 +82,10 @@ impl Runtime for Tokio {
         })
         .await;
         Ok(())
+    }
+
+    fn quic(&self) -> Option<Arc<dyn quinn::Runtime>> {
+        Some(Arc::new(quinn::TokioRuntime))
     }
 }
 

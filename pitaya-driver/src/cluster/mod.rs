@@ -5,9 +5,11 @@ pub mod discovery;
 mod forward;
 mod guest;
 mod host;
+mod identity;
 mod network;
 mod peers;
 mod plain;
+mod quic;
 mod remotes;
 mod serve;
 mod sys;
@@ -24,9 +26,11 @@ use crate::runtime::Runtime;
 use crate::server::{Shared, StartError};
 use discovery::{Discovery, RuntimeHost, Search, Seeds};
 pub(crate) use forward::Forwarding;
+pub use identity::{Identity, IdentityError, SECRET_BYTES_MIN};
 pub use network::{Duplex, Incoming, LinkStream, Network, Proven};
 pub(crate) use peers::Peers;
 pub use plain::Plain;
+pub use quic::Quic;
 
 /// That a server is one of several, and how it finds the others.
 ///

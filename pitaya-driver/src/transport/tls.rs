@@ -210,7 +210,7 @@ fn read_pem(chain: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
     Ok(Arc::new(config))
 }
 
-fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     found.ok().filter(|found| !found.is_empty()).ok_or(TlsError::NoCertificate)
 }
@@ -221,7 +221,7 @@ fn client() -> Result<rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>
         .map_err(|error| TlsError::Rejected(error.to_string()))
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
@@ -257,7 +257,7 @@ impl ServerCertVerifier for TrustAnybody {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::fs;
 
     use super::*;
@@ -282,7 +282,8 @@ mod tests {
         true
     }
 
-    fn carry(from: &mut Connection, to: &mut Connection) -> Result<(), rustls::Error> {
+    /// Gives one end what the other has to say.
+    pub(crate) fn carry(from: &mut Connection, to: &mut Connection) -> Result<(), rustls::Error> {
         let mut wire = Vec::new();
         while from.wants_write() {
             from.write_tls(&mut wire).unwrap();

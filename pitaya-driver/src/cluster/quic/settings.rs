@@ -1,0 +1,116 @@
+//! What is set of QUIC, and why.
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+use std::time::Duration;
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::{
+    AckFrequencyConfig, ClientConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
+    ServerConfig, TransportConfig, VarInt,
+};
+use rustix::net::sockopt;
+
+use crate::cluster::Identity;
+
+/// How to accept and how to dial.
+pub(super) fn configs(identity: &Identity) -> io::Result<(ServerConfig, ClientConfig)> {
+    let (accepts, dials) = identity.configs();
+    let accepts = QuicServerConfig::try_from(accepts).map_err(io::Error::other)?;
+    let mut accepts = ServerConfig::with_crypto(Arc::new(accepts));
+    accepts
+        .transport_config(Arc::new(transport(Opens::TheLink)))
+        .max_incoming(INCOMING_MAX)
+        .incoming_buffer_size(INCOMING_BYTES_MAX)
+        .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX)
+        // A server that moves is dialled where it is then.
+        .migration(false);
+    let dials = QuicClientConfig::try_from(dials).map_err(io::Error::other)?;
+    let mut dials = ClientConfig::new(Arc::new(dials));
+    dials.transport_config(Arc::new(transport(Opens::TheWelcome)));
+    Ok((accepts, dials))
+}
+
+/// What all connections of one socket have in common.
+pub(super) fn endpoint() -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    config.max_udp_payload_size(MTU_MAX).expect("it is above the least that QUIC allows");
+    config
+}
+
+/// Room for the bursts of many peers. The system may give less, with which it works as well, only
+/// that more is sent twice.
+pub(super) fn enlarge_buffers(socket: &UdpSocket) {
+    let received = sockopt::set_socket_recv_buffer_size(socket, SOCKET_BYTES);
+    let sent = sockopt::set_socket_send_buffer_size(socket, SOCKET_BYTES);
+    if let Err(error) = received.and(sent) {
+        tracing::debug!(%error, "the buffers of the socket stay as small as they are");
+    }
+}
+
+/// The one stream that a peer may open.
+enum Opens {
+    /// By whoever dials.
+    TheLink,
+    /// By whoever accepts, to say that it did.
+    TheWelcome,
+}
+
+fn transport(peer: Opens) -> TransportConfig {
+    let (both_ways, one_way) = match peer {
+        Opens::TheLink => (1, 0),
+        Opens::TheWelcome => (0, 1),
+    };
+    let mut config = TransportConfig::default();
+    config
+        .max_concurrent_bidi_streams(VarInt::from_u32(both_ways))
+        .max_concurrent_uni_streams(VarInt::from_u32(one_way))
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MILLIS_MAX))))
+        .stream_receive_window(VarInt::from_u32(WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(WINDOW_BYTES))
+        .send_window(WINDOW_BYTES.into())
+        .ack_frequency_config(Some(acknowledgements()))
+        .mtu_discovery_config(Some(mtu_discovery()))
+        .datagram_receive_buffer_size(None);
+    config
+}
+
+/// Fewer of them, which spares a datagram for each batch of calls; yet soon, since a small window
+/// waits for them.
+fn acknowledgements() -> AckFrequencyConfig {
+    let mut config = AckFrequencyConfig::default();
+    config.ack_eliciting_threshold(VarInt::from_u32(10)).max_ack_delay(Some(ACK_DELAY_MAX));
+    config
+}
+
+fn mtu_discovery() -> MtuDiscoveryConfig {
+    let mut config = MtuDiscoveryConfig::default();
+    config.upper_bound(MTU_MAX);
+    config
+}
+
+/// The largest datagram, where the way takes it: the loopback, or jumbo frames. Ten of them are
+/// given to the system at once, which takes 64 KiB.
+const MTU_MAX: u16 = 6500;
+
+/// As often as a link says something anyway.
+const KEEP_ALIVE: Duration = Duration::from_millis(500);
+
+/// Long after the link has given up a peer.
+const IDLE_MILLIS_MAX: u32 = 10_000;
+
+const ACK_DELAY_MAX: Duration = Duration::from_millis(5);
+
+/// What one peer may have on the way, and so what it may cost in memory, on each side. It is there
+/// once for each round trip: a gigabit per second over 8 ms, or 10 MB per second over 100 ms.
+const WINDOW_BYTES: u32 = 1 << 20;
+
+/// Of those who dialled and wait to be accepted.
+const INCOMING_MAX: usize = 1024;
+const INCOMING_BYTES_MAX: u64 = 64 << 10;
+const INCOMING_BYTES_TOTAL_MAX: u64 = 16 << 20;
+
+/// More than a few peers have on the way.
+const SOCKET_BYTES: usize = 4 << 20;
