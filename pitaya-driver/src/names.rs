@@ -6,10 +6,13 @@
 #[macro_export]
 macro_rules! names {
     ($Runtime:ident, $name:literal) => {
+        pub use pitaya_core::cluster::{Rule, Users};
         pub use pitaya_core::*;
+        pub use $crate::cluster::discovery;
+        pub use $crate::cluster::{Identity, IdentityError, Network};
         pub use $crate::{
-            Acceptor, ClientState, ConnectError, Listener, RawSubscription, Scheme, StartError,
-            States, Subscription, Tls, TlsClient, TlsError, Url, UrlError,
+            Acceptor, ClientState, Cluster, ConnectError, Listener, RawSubscription, Scheme,
+            StartError, States, Subscription, Tls, TlsClient, TlsError, Url, UrlError,
         };
 
         #[doc = concat!("A client on ", $name, ".")]

@@ -2,6 +2,7 @@
 
 pub mod certificate;
 pub mod doors;
+pub mod game;
 pub mod peers;
 pub mod raw;
 pub mod raw_server;

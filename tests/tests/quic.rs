@@ -57,7 +57,7 @@ fn two_servers_know_each_other_and_lose_no_byte<D: Native, A: Native>() {
                 assert_eq!(accepted.proven, proven("one"));
                 hear(&mut accepted, WORD).await;
                 exchange(accepted, 2, 1).await;
-                two.quic.end().await;
+                two.quic.close().await;
             })
         });
         scope.spawn(move || {
@@ -67,7 +67,7 @@ fn two_servers_know_each_other_and_lose_no_byte<D: Native, A: Native>() {
                 let dialled = one.dial(address).await.unwrap();
                 assert_eq!((&dialled.proven, dialled.remote), (&proven("two"), address));
                 exchange(dialled, 1, 2).await;
-                one.quic.end().await;
+                one.quic.close().await;
             })
         });
     });

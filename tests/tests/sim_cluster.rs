@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pitaya_core::cluster::{Rule, Users};
-use pitaya_core::{App, CloseReason, Ctx, Error, Json, Limits, Payload, RequestError, Session};
+use pitaya_core::cluster::Rule;
+use pitaya_core::{CloseReason, Json, Limits, RequestError};
 use pitaya_driver::cluster::Plain;
 use pitaya_driver::{Client, Cluster, Server, ServerHandle};
+use pitaya_tests::game::{Shout, gate, room};
 use pitaya_tests::sim::{self, Sim};
-use serde::{Deserialize, Serialize};
 
 #[test]
 fn a_client_of_a_gate_is_answered_by_a_room() {
@@ -170,18 +170,6 @@ fn a_room_that_leaves_answers_what_it_has_and_then_others_are_asked() {
     }
 }
 
-#[derive(Deserialize, Serialize)]
-struct Shout<T> {
-    uids: Vec<T>,
-    text: T,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Score {
-    #[prost(int64, tag = "1")]
-    points: i64,
-}
-
 /// Gates and rooms that find each other by the first gate.
 struct World {
     sim: Sim,
@@ -233,83 +221,3 @@ impl World {
 fn address(at: usize) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 900 + at as u16))
 }
-
-fn gate() -> App {
-    async fn double(ctx: Ctx, Payload(points): Payload<i64>) -> Result<i64, Error> {
-        let score: Score = ctx.rpc("room.scores.double", &Score { points }).await?;
-        Ok(score.points)
-    }
-    async fn kick(users: Users, Payload(uid): Payload<String>) -> Result<Vec<String>, Error> {
-        users.kick("gate", [uid], "go").await
-    }
-    App::new(()).nest("me", |me| {
-        me.route("login", login).route("who", who).route("double", double).route("kick", kick)
-    })
-}
-
-async fn login(session: Session, Payload(uid): Payload<String>) -> Result<(), Error> {
-    session.bind(&uid).await?;
-    session.set("level", 7)
-}
-
-async fn who(session: Session) -> Result<(String, u32), Error> {
-    let uid = session.uid().unwrap_or_default().to_owned();
-    Ok((uid, session.get("level").unwrap_or_default()))
-}
-
-fn room(name: &str) -> App<String> {
-    use pitaya_core::State;
-
-    async fn echo(State(room): State<String>, Payload(text): Payload<String>) -> Reply {
-        Ok(format!("{room}: {text}"))
-    }
-    async fn count(session: Session, State(room): State<String>) -> Result<(String, u32), Error> {
-        let count = session.get::<u32>("count").unwrap_or_default() + 1;
-        session.set("count", count)?;
-        Ok((room, count))
-    }
-    async fn fail() -> Result<(), Error> {
-        Err(Error::new("ROOM-1", "no").with_metadata("why", "because"))
-    }
-    async fn slow(ctx: Ctx) -> Result<(), Error> {
-        ctx.sleep(Duration::from_secs(7)).await;
-        Ok(())
-    }
-    async fn rest(ctx: Ctx, State(room): State<String>) -> Reply {
-        ctx.sleep(Duration::from_secs(2)).await;
-        Ok(room)
-    }
-    async fn come(session: Session, uid: Payload<String>) -> Result<(), Error> {
-        login(session.clone(), uid).await?;
-        session.push_to_front().await
-    }
-    async fn hit(session: Session, Payload(times): Payload<u32>) -> Result<(), Error> {
-        (0..times).try_for_each(|at| session.push("onHit", &at))
-    }
-    async fn shout(
-        users: Users, Payload(shout): Payload<Shout<String>>,
-    ) -> Result<Vec<String>, Error> {
-        users.push("gate", shout.uids, "onShout", &shout.text).await
-    }
-    async fn double(Payload(score): Payload<Score>) -> Result<Score, Error> {
-        if score.points < 0 {
-            return Err(Error::new("SCORE-1", "negative"));
-        }
-        Ok(Score { points: score.points * 2 })
-    }
-    App::new(name.to_owned())
-        .nest("hall", |hall| {
-            hall.route("echo", echo)
-                .route("count", count)
-                .route("fail", fail)
-                .route("slow", slow)
-                .route("rest", rest)
-                .route("login", come)
-                .route("who", who)
-                .route("hit", hit)
-                .route("shout", shout)
-        })
-        .remote("scores.double", double)
-}
-
-type Reply = Result<String, Error>;

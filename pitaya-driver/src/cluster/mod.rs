@@ -16,14 +16,16 @@ mod sys;
 mod way;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pitaya_core::cluster::{Epoch, Incarnation, Router, Rule, ServerId, ServerInfo};
+use pitaya_core::cluster::{Epoch, Incarnation, MemberEvent, Router, Rule, ServerId, ServerInfo};
 use pitaya_core::session::HostFuture;
 use pitaya_core::{Counters, Limits};
 
 use crate::runtime::Runtime;
-use crate::server::{Shared, StartError};
+use crate::server::{Shared, StartError, bind_error, resolve};
 use discovery::{Discovery, RuntimeHost, Search, Seeds};
 pub(crate) use forward::Forwarding;
 pub use identity::{Identity, IdentityError, SECRET_BYTES_MIN};
@@ -37,26 +39,56 @@ pub use quic::Quic;
 /// A client reaches handlers on all of them through whichever it is connected to: a route such as
 /// `room.hall.join` is answered by a server of the kind `room`.
 pub struct Cluster {
-    network: Arc<dyn Network>,
+    network: Net,
+    listen: String,
+    advertise: Option<SocketAddr>,
     id: Option<String>,
     metadata: BTreeMap<String, String>,
     router: Router,
     forwards_to: Option<BTreeSet<String>>,
     discoveries: Discoveries,
+    listeners: Vec<Box<OnMember>>,
     /// What keeps the server from starting.
     wrong: Option<String>,
 }
 
+/// What carries the links.
+enum Net {
+    Certified(Identity),
+    Made(Arc<dyn Network>),
+    Secret(Vec<u8>),
+}
+
 impl Cluster {
+    /// The servers that have this secret, which reach each other over QUIC. Whoever has it can be
+    /// any of them; see [`Identity::from_secret`] for what it must be like, and
+    /// [`Identity::secret_file`] for one that is made if there is none.
+    pub fn secret(secret: impl AsRef<[u8]>) -> Self {
+        Self::with(Net::Secret(secret.as_ref().to_vec()))
+    }
+
+    /// The servers that an authority of your own has certified, which reach each other over QUIC.
+    /// The certificate names this server and its kind.
+    pub fn certified(identity: Identity) -> Self {
+        Self::with(Net::Certified(identity))
+    }
+
     /// Servers that reach each other over `network`.
     pub fn over(network: impl Network) -> Self {
+        Self::with(Net::Made(Arc::new(network)))
+    }
+
+    fn with(network: Net) -> Self {
         Self {
-            network: Arc::new(network),
+            network,
+            listen: LISTEN.to_owned(),
+            advertise: None,
             id: None,
             metadata: BTreeMap::new(),
             router: Router::default(),
             forwards_to: None,
             discoveries: Vec::new(),
+            listeners: Vec::new(),
             wrong: None,
         }
     }
@@ -66,6 +98,20 @@ impl Cluster {
     #[must_use]
     pub fn id(self, id: impl Into<String>) -> Self {
         Self { id: Some(id.into()), ..self }
+    }
+
+    /// Where this server listens for others, such as `0.0.0.0:4500`; by default on the loopback
+    /// interface, at a port that the system chooses.
+    #[must_use]
+    pub fn listen(self, address: impl Into<String>) -> Self {
+        Self { listen: address.into(), ..self }
+    }
+
+    /// Where others reach this server, if that is not where it listens: behind a translation of
+    /// addresses, or if it listens on every interface.
+    #[must_use]
+    pub fn advertise(self, address: SocketAddr) -> Self {
+        Self { advertise: Some(address), ..self }
     }
 
     /// Something that other servers are to know of this one.
@@ -93,6 +139,13 @@ impl Cluster {
         self
     }
 
+    /// Is told what changes in the set of servers, one change after another; it must not block.
+    #[must_use]
+    pub fn on_member(mut self, listener: impl Fn(&MemberEvent) + Send + Sync + 'static) -> Self {
+        self.listeners.push(Box::new(listener));
+        self
+    }
+
     /// By which rule calls for servers of a kind find one of them; by default
     /// [`Rule::Sticky`]: a session stays with one.
     #[must_use]
@@ -107,7 +160,7 @@ impl Cluster {
     }
 
     /// What of it belongs to all links.
-    pub(crate) fn build<R: Runtime>(
+    pub(crate) async fn build<R: Runtime>(
         self, runtime: &R, (kind, frontend): (&str, bool), limits: &Limits,
         counters: &Arc<Counters>,
     ) -> Result<(Arc<Peers>, Discoveries), StartError> {
@@ -115,26 +168,37 @@ impl Cluster {
         if let Some(why) = self.wrong {
             return Err(failed(&why));
         }
-        let id = self.id.unwrap_or_else(|| format!("{kind}-{:016x}", runtime.seed()));
+        let named = match &self.network {
+            Net::Certified(identity) => Some(identity.id().to_string()),
+            Net::Made(_) | Net::Secret(_) => self.id,
+        };
+        let id = named.unwrap_or_else(|| format!("{kind}-{:016x}", runtime.seed()));
         let unnamed = || failed(&format!("`{id}` is no name of a server: no `/`, and not empty"));
+        let id = ServerId::new(&id).ok_or_else(unnamed)?;
+        let network = self.network.open(runtime, &self.listen, (kind, &id), counters).await?;
+        let address = network.address().map_err(|error| failed(&error))?;
+        // Nobody reaches a server at every address there is.
+        let own = Some(address).filter(|address| !address.ip().is_unspecified());
         let unix_time = runtime.unix_time().as_micros() as u64;
         let me = ServerInfo {
-            addresses: vec![self.network.address().map_err(|error| failed(&error))?],
+            addresses: self.advertise.or(own).into_iter().collect(),
             frontend,
             hostname: hostname(),
-            id: ServerId::new(&id).ok_or_else(unnamed)?,
+            id,
             incarnation: Incarnation::new(unix_time),
             kind: kind.into(),
             metadata: self.metadata,
         };
         let origin = Epoch::new(unix_time.saturating_sub(runtime.now().micros()));
         let (shared, seed) = ((limits, counters), runtime.seed());
-        let peers =
-            Peers::new(me, self.network, self.router, self.forwards_to, shared, origin, seed);
+        let rules = (self.router, self.forwards_to);
+        let peers = Peers::new(me, network, rules, self.listeners, shared, origin, seed);
         Ok((Arc::new(peers), self.discoveries))
     }
 }
 
+/// Is told what changes in the set of servers.
+pub(crate) type OnMember = dyn Fn(&MemberEvent) + Send + Sync;
 pub(crate) type Discoveries = Vec<Box<dyn Discovery>>;
 
 /// Looks for others and takes those who come, until the server stops.
@@ -153,6 +217,40 @@ pub(crate) fn start<R: Runtime>(
         }));
     }
 }
+
+impl Net {
+    /// Listens, as the server of that kind and id.
+    async fn open<R: Runtime>(
+        self, runtime: &R, listen: &str, (kind, id): (&str, &ServerId), counters: &Arc<Counters>,
+    ) -> Result<Arc<dyn Network>, StartError> {
+        let failed = |why: &dyn std::fmt::Display| StartError::Cluster(why.to_string());
+        let identity = match self {
+            Self::Made(network) => return Ok(network),
+            Self::Certified(identity) if identity.kind() != kind => {
+                let what = identity.kind();
+                return Err(failed(&format!("the certificate is that of a `{what}`")));
+            }
+            Self::Certified(identity) => identity,
+            Self::Secret(secret) => {
+                Identity::from_secret(secret, kind, id).map_err(|why| failed(&why))?
+            }
+        };
+        let mut last = io::Error::from(io::ErrorKind::NotFound);
+        for address in
+            resolve(runtime, listen).await.map_err(|why| bind_error(kind, listen, &why))?
+        {
+            match Quic::bind(runtime.clone(), address, &identity, Arc::clone(counters)).await {
+                Ok(quic) => return Ok(Arc::new(quic)),
+                Err(error) => last = error,
+            }
+        }
+        Err(bind_error(kind, listen, &last))
+    }
+}
+
+/// Where a server of a cluster listens if nothing is said: only servers of the same machine reach
+/// it.
+const LISTEN: &str = "127.0.0.1:0";
 
 fn hostname() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()

@@ -27,8 +27,9 @@ pub trait Network: Send + Sync + 'static {
     /// is a future of its own. An error means that nobody comes any more.
     fn accept(&self) -> HostFuture<io::Result<Incoming>>;
 
-    /// Takes back the address, once every link is closed or given up.
-    fn close(&self);
+    /// Takes back the address, once every link is closed or given up, and ends when others have
+    /// been told: a process that is gone before leaves them to find out by themselves.
+    fn close(&self) -> HostFuture<()>;
 }
 
 /// Somebody who dialled and still has to prove who it is.

@@ -1,8 +1,9 @@
 //! The other servers, as all of this one work with them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -16,6 +17,7 @@ use pitaya_core::session::SessionHandle;
 use pitaya_core::{CloseReason, Command, Counters, Error, Instant, Limits, Rng, SessionId};
 use pitaya_proto::error;
 
+use crate::cluster::OnMember;
 use crate::cluster::discovery::Hints;
 use crate::cluster::network::Network;
 use crate::cluster::way::Way;
@@ -33,6 +35,8 @@ pub(crate) struct Peers {
     /// The kinds of servers that clients may reach; all if there is no list.
     pub(super) forwards_to: Option<BTreeSet<String>>,
     pub(super) rng: Mutex<Rng>,
+    listeners: Vec<Box<OnMember>>,
+    news: Mutex<News>,
     hub: Mutex<Hub<Way>>,
     members: ArcSwap<Members>,
     binds: Mutex<BTreeMap<SessionId, Bind>>,
@@ -51,9 +55,9 @@ type Bind = oneshot::Sender<Result<(), Error>>;
 impl Peers {
     /// A server without others. `seed` is what it draws from.
     pub(super) fn new(
-        me: ServerInfo, network: Arc<dyn Network>, router: Router,
-        forwards_to: Option<BTreeSet<String>>, (limits, counters): (&Limits, &Arc<Counters>),
-        origin: Epoch, seed: u64,
+        me: ServerInfo, network: Arc<dyn Network>,
+        (router, forwards_to): (Router, Option<BTreeSet<String>>), listeners: Vec<Box<OnMember>>,
+        (limits, counters): (&Limits, &Arc<Counters>), origin: Epoch, seed: u64,
     ) -> Self {
         let mut hub = Hub::new(me.clone(), origin, limits);
         let members = ArcSwap::new(hub.members());
@@ -67,6 +71,8 @@ impl Peers {
             router,
             forwards_to,
             rng: Mutex::new(Rng::new(seed)),
+            listeners,
+            news: Mutex::default(),
             hub: Mutex::new(hub),
             members,
             binds: Mutex::default(),
@@ -139,8 +145,8 @@ impl Peers {
     }
 
     /// Takes back the address where others reach this server.
-    pub(crate) fn close_network(&self) {
-        self.network.close();
+    pub(crate) async fn close_network(&self) {
+        self.network.close().await;
     }
 
     /// How many links there are, those included that are of no use.
@@ -176,10 +182,33 @@ impl Peers {
         let events: Vec<_> = std::iter::from_fn(|| hub.poll_event()).collect();
         if events.iter().any(|event| matches!(event, HubEvent::Members(_))) {
             self.members.store(hub.members());
+            let news = events.iter().filter_map(|event| match event {
+                HubEvent::Members(event) => Some(event.clone()),
+                HubEvent::Bound(_)
+                | HubEvent::Close(_)
+                | HubEvent::Drop(_)
+                | HubEvent::Refused(..)
+                | HubEvent::Say(..) => None,
+            });
+            lock(&self.news).untold.extend(news);
         }
         drop(hub);
         events.into_iter().for_each(|event| self.act(shared, event));
+        self.tell_news();
         changed
+    }
+
+    /// Tells the listeners what is new, in order: if somebody is at it, they go on with it.
+    fn tell_news(&self) {
+        let next = || lock(&self.news).next();
+        while let Some(event) = next() {
+            log(&event);
+            for listener in &self.listeners {
+                let told = catch_unwind(AssertUnwindSafe(|| listener(&event)));
+                told.unwrap_or_else(|_| tracing::error!("a listener to members panicked"));
+            }
+            lock(&self.news).told = true;
+        }
     }
 
     /// Gives a session its user id in the whole cluster; from then on no other session has it.
@@ -218,7 +247,7 @@ impl Peers {
                 }
             }
             HubEvent::Drop(way) => way.end(LinkEnd::Unwanted("another link to the server stays")),
-            HubEvent::Members(event) => log(&event),
+            HubEvent::Members(_) => {}
             HubEvent::Refused(session, wait) => {
                 let error = Error::from(error::RATE_EXCEEDED);
                 let wait = error::duration(wait);
@@ -232,6 +261,28 @@ impl Peers {
         let waits = lock(&self.binds).remove(&session);
         // Whoever does not wait any more has given up the bind.
         waits.into_iter().for_each(|waits| drop(waits.send(result.clone())));
+    }
+}
+
+/// Changes of the set of servers that listeners have not been told.
+struct News {
+    untold: VecDeque<MemberEvent>,
+    /// Nobody is telling one.
+    told: bool,
+}
+
+impl News {
+    /// The next one, for whoever may tell it.
+    fn next(&mut self) -> Option<MemberEvent> {
+        let event = self.untold.pop_front_if(|_| self.told)?;
+        self.told = false;
+        Some(event)
+    }
+}
+
+impl Default for News {
+    fn default() -> Self {
+        Self { untold: VecDeque::new(), told: true }
     }
 }
 

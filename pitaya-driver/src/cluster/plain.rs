@@ -50,8 +50,9 @@ impl<R: Runtime> Network for Plain<R> {
         })
     }
 
-    fn close(&self) {
+    fn close(&self) -> HostFuture<()> {
         self.listener.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Box::pin(async {})
     }
 }
 

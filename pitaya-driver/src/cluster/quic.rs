@@ -77,14 +77,6 @@ impl Quic {
         let endpoint = Mutex::new(Some(endpoint));
         Ok(Self(Arc::new(Shared { endpoint, dials, runtime, unproven, refusals })))
     }
-
-    /// Closes, and waits until every peer was told: a process that ends before leaves them to find
-    /// out by themselves, and in doubt whether their last was heard.
-    pub async fn end(&self) {
-        if let Some(endpoint) = self.0.close() {
-            endpoint.wait_idle().await;
-        }
-    }
 }
 
 impl Network for Quic {
@@ -102,15 +94,20 @@ impl Network for Quic {
         Box::pin(async move { shared.accept().await })
     }
 
-    fn close(&self) {
-        // That peers are told of it is up to who runs on.
-        let _ = self.0.close();
+    fn close(&self) -> HostFuture<()> {
+        let endpoint = self.0.close();
+        Box::pin(async move {
+            if let Some(endpoint) = endpoint {
+                endpoint.wait_idle().await;
+            }
+        })
     }
 }
 
 impl Drop for Quic {
     fn drop(&mut self) {
-        self.close();
+        // That peers are told of it is up to who runs on.
+        drop(self.0.close());
     }
 }
 

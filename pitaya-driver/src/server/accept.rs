@@ -26,24 +26,31 @@ use crate::transport::Transport;
 pub(super) async fn bind<R: Runtime>(
     runtime: &R, kind: &str, address: &str,
 ) -> Result<R::Listener, StartError> {
-    let failed = |error: &io::Error| StartError::Bind {
-        server: kind.to_owned(),
-        address: address.to_owned(),
-        why: error.to_string(),
-        hint: hint(error.kind()),
-    };
-    let resolved = match parse(address) {
-        Ok((host, port)) => runtime.resolve(host, port).await,
-        Err(error) => Err(error),
-    };
+    let failed = |error: &io::Error| bind_error(kind, address, error);
     let mut last = io::ErrorKind::NotFound.into();
-    for resolved in resolved.map_err(|error| failed(&error))? {
+    for resolved in resolve(runtime, address).await.map_err(|error| failed(&error))? {
         match runtime.bind(resolved).await {
             Ok(listener) => return Ok(listener),
             Err(error) => last = error,
         }
     }
     Err(failed(&last))
+}
+
+/// The addresses that a host and a port stand for.
+pub(crate) async fn resolve<R: Runtime>(runtime: &R, address: &str) -> io::Result<Vec<SocketAddr>> {
+    let (host, port) = parse(address)?;
+    runtime.resolve(host, port).await
+}
+
+/// That a server of that kind cannot listen there.
+pub(crate) fn bind_error(kind: &str, address: &str, error: &io::Error) -> StartError {
+    StartError::Bind {
+        server: kind.to_owned(),
+        address: address.to_owned(),
+        why: error.to_string(),
+        hint: hint(error.kind()),
+    }
 }
 
 /// Accepts until the server stops.

@@ -30,6 +30,7 @@ use crate::cluster::{self, Cluster};
 use crate::runtime::{Listener, Native, Runtime};
 use crate::timers::{Sleep, before};
 use crate::transport::tls::Tls;
+pub(crate) use accept::{bind_error, resolve};
 pub use acceptor::Acceptor;
 use acceptor::Door;
 pub(crate) use serve::Watch;
@@ -246,11 +247,13 @@ impl<R: Runtime> Server<R> {
             ConnConfig::new(self.codec, codes, self.limits).map_err(|why| dictionary(&why))?;
         (config.compression, config.validators) = (self.compression, self.validators);
         let is_frontend = !listeners.is_empty() || !custom.is_empty();
-        let build = |cluster: Cluster| {
-            let server = (&*self.kind, is_frontend);
-            cluster.build(&runtime, server, &config.limits, &config.counters)
+        let server = (&*self.kind, is_frontend);
+        let (limits, counters) = (&config.limits, &config.counters);
+        let cluster = match self.cluster {
+            Some(cluster) => Some(cluster.build(&runtime, server, limits, counters).await?),
+            None => None,
         };
-        let (peers, discoveries) = self.cluster.map(build).transpose()?.unzip();
+        let (peers, discoveries) = cluster.unzip();
         config.forwards = peers.is_some();
         let shared = Shared::new(runtime, Arc::new(config), handlers, peers);
         shared.begin_parts().await.inspect_err(|_| shared.timers.stop())?;
@@ -354,7 +357,8 @@ impl<R: Runtime> ServerHandle<R> {
         self.shared.begin_shutdown();
         let limits = &self.shared.config.limits;
         let runtime = self.shared.runtime.clone();
-        let mut timeout = Sleep::lasting(&self.shared.timers, runtime, limits.shutdown_timeout);
+        let mut timeout =
+            Sleep::lasting(&self.shared.timers, runtime.clone(), limits.shutdown_timeout);
         let mut drained = self.shared.wait_until_empty(&mut timeout).await;
         if let Some(peers) = self.shared.peers.as_ref().filter(|_| drained) {
             peers.leave();
@@ -368,7 +372,10 @@ impl<R: Runtime> ServerHandle<R> {
             self.shared.wait_until_empty(&mut moment).await;
             self.shared.wait_until_alone(&mut moment).await;
         }
-        self.shared.peers.iter().for_each(|peers| peers.close_network());
+        if let Some(peers) = &self.shared.peers {
+            let moment = Sleep::lasting(&self.shared.timers, runtime, limits.linger_timeout);
+            before(moment, peers.close_network()).await;
+        }
         self.shared.end_parts().await;
         self.shared.timers.stop();
         tracing::info!(drained, "stopped");

@@ -1,0 +1,148 @@
+//! Several servers as one, over QUIC on real sockets, on every pairing of runtimes.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::net::SocketAddr;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use futures_channel::oneshot;
+use pitaya_core::{CloseReason, RequestError};
+use pitaya_driver::{Client, Cluster, Native, Server};
+use pitaya_smol::Smol;
+use pitaya_tests::game::{Shout, gate, room};
+use pitaya_tokio::Tokio;
+
+#[test]
+fn gates_and_rooms_on_any_runtime_are_one() {
+    scenario::<Tokio, Tokio>();
+    scenario::<Smol, Smol>();
+    scenario::<Tokio, Smol>();
+    scenario::<Smol, Tokio>();
+}
+
+#[test]
+fn a_room_that_leaves_answers_what_it_has_and_one_that_comes_back_is_found() {
+    let gate = start::<Tokio>("gate", "gate-1", None);
+    let seed = gate.cluster;
+    let first = start::<Tokio>("room", "room-1", Some(seed));
+    let client_of = gate.clients.unwrap();
+    Tokio::block_on(async {
+        let client = Client::<Tokio>::connect(&client_of.to_string()).await.unwrap();
+        wait_for(&client, "room-1").await;
+        let mut resting = client.subscribe::<()>("onRest");
+        let rests = client.request::<_, String>("room.hall.rest", &());
+        let leaves = async {
+            resting.next().await.unwrap();
+            thread::spawn(|| first.stop())
+        };
+        let (said, leaves) = futures_lite::future::zip(rests, leaves).await;
+        assert_eq!(said.unwrap(), "room-1");
+        leaves.join().unwrap();
+        let again = start::<Tokio>("room", "room-1", Some(seed));
+        wait_for(&client, "room-1").await;
+        again.stop();
+    })
+    .unwrap();
+    gate.stop();
+}
+
+/// Two gates and a room, as their clients see them.
+fn scenario<G: Native, R: Native>() {
+    let first = start::<G>("gate", "gate-1", None);
+    let seed = Some(first.cluster);
+    let (second, room) = (start::<G>("gate", "gate-2", seed), start::<R>("room", "room-1", seed));
+    Tokio::block_on(async {
+        let connect = async |server: &Running| {
+            Client::<Tokio>::connect(&server.clients.unwrap().to_string()).await.unwrap()
+        };
+        let (ann, bob) = (connect(&first).await, connect(&second).await);
+        wait_for(&ann, "room-1").await;
+        wait_for(&bob, "room-1").await;
+        // A room binds a session that it does not have, and keeps data with it.
+        let _: () = ann.request("room.hall.login", &"ann").await.unwrap();
+        let _: () = bob.request("gate.me.login", &"bob").await.unwrap();
+        let known: (String, u32) = ann.request("gate.me.who", &()).await.unwrap();
+        assert_eq!(known, ("ann".to_owned(), 7));
+        // Users are reached wherever they are.
+        let mut shouts = [ann.subscribe::<String>("onShout"), bob.subscribe::<String>("onShout")];
+        let shout = Shout { uids: vec!["ann", "bob", "eve"], text: "hi" };
+        let missing: Vec<String> = ann.request("room.hall.shout", &shout).await.unwrap();
+        assert_eq!(missing, ["eve"]);
+        for shouts in &mut shouts {
+            assert_eq!(shouts.next().await.as_deref(), Some("hi"));
+        }
+        // Pushes come in order, and before the reply that follows them.
+        let mut hits = ann.subscribe::<u32>("onHit");
+        let _: () = ann.request("room.hall.hit", &100).await.unwrap();
+        for at in 0..100 {
+            assert_eq!(hits.next().await, Some(at));
+        }
+        // Servers call each other, and errors keep their codes.
+        assert_eq!(ann.request::<_, i64>("gate.me.double", &21).await.unwrap(), 42);
+        let failed = ann.request::<_, i64>("gate.me.double", &-1).await.unwrap_err();
+        assert_eq!(failed.to_string(), "SCORE-1: negative");
+        // The newest login stays.
+        let _: () = connect(&second).await.request("gate.me.login", &"ann").await.unwrap();
+        let replaced = Some("replaced by a newer login".to_owned());
+        assert_eq!(ann.closed().await, CloseReason::Kicked(replaced));
+    })
+    .unwrap();
+    [room, second, first].into_iter().for_each(Running::stop);
+}
+
+/// Asks until a room of that name answers.
+async fn wait_for(client: &Client<Tokio>, room: &str) {
+    loop {
+        match client.request::<_, String>("room.hall.echo", &"?").await {
+            Ok(said) => return assert_eq!(said, format!("{room}: ?")),
+            Err(RequestError::Answered(error)) => {
+                assert!(["PIT-500", "PIT-503"].contains(&&*error.code), "{error}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A server on a thread and a runtime of its own.
+struct Running {
+    clients: Option<SocketAddr>,
+    cluster: SocketAddr,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.thread.join().unwrap();
+    }
+}
+
+fn start<R: Native>(kind: &'static str, id: &'static str, seed: Option<SocketAddr>) -> Running {
+    let (stop, stopped) = oneshot::channel();
+    let (teller, told) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        R::block_on(async move {
+            let cluster = Cluster::secret(SECRET).id(id);
+            let cluster = cluster.seeds(seed.map(|seed| seed.to_string()));
+            let server = if kind == "gate" {
+                Server::<R>::new(kind, gate()).tcp("127.0.0.1:0")
+            } else {
+                Server::new(kind, room(id))
+            };
+            let server = server.cluster(cluster).start().await.unwrap();
+            let me = server.members().unwrap().me().addresses[0];
+            teller.send((server.addresses().first().copied(), me)).unwrap();
+            stopped.await.unwrap();
+            server.shutdown().await;
+        })
+        .unwrap();
+    });
+    let (clients, cluster) = told.recv().unwrap();
+    Running { clients, cluster, stop, thread }
+}
+
+const SECRET: &str = "3b5d3c7d207e37dceeedd301e35e2e58";
