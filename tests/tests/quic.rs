@@ -332,7 +332,7 @@ async fn a_network_that_is_closed_accepts_and_dials_no_more_on<R: Native>() {
     let [mut dialled, _accepted] = link(&one, &two).await;
     let address = two.address();
     let waits = two.quic.accept();
-    let (waited, ()) = zip(waits, async { two.quic.close() }).await;
+    let (waited, ()) = zip(waits, two.quic.close()).await;
     assert_eq!(waited.err().map(|error| error.kind()), Some(io::ErrorKind::NotConnected));
     let again = two.quic.accept().await.err().map(|error| error.kind());
     assert_eq!(again, Some(io::ErrorKind::NotConnected));
