@@ -77,7 +77,7 @@ counters! {
     LinksClosed = "links_closed";
     /// Links to other servers that were opened.
     LinksOpened = "links_opened";
-    /// Links that were refused: what was said of the server is not true or proven, or there is no place.
+    /// Links refused: what was said of the server is not true or proven, or there is no place.
     LinksRefused = "links_refused";
     /// Times another server was silent for too long to be given calls.
     LinksSuspected = "links_suspected";
