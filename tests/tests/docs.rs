@@ -73,6 +73,7 @@ const PAGES: [&str; 15] = [
     "docs/architecture.md",
     "docs/cli.md",
     "docs/client.md",
+    "docs/cluster.md",
     "docs/features.md",
     "docs/guarantees.md",
     "docs/limits.md",
