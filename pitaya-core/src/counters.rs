@@ -65,6 +65,8 @@ counters! {
     KicksSent = "kicks_sent";
     /// Frames for another server that nobody waits for, and that could not be sent.
     LinkFramesDropped = "link_frames_dropped";
+    /// Lines that were not logged, as too many like them were.
+    LogLinesSuppressed = "log_lines_suppressed";
     /// Notifies of a client that could not be sent.
     NotifiesDropped = "notifies_dropped";
     /// Notifies whose handler failed, or whose argument was none.

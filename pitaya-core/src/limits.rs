@@ -106,6 +106,8 @@ limits! {
     /// How long a closed connection may take to notice, so that the last packet is not lost with
     /// it; thirty times that in all for one that goes on to take what is written.
     linger_timeout: Duration = Duration::from_secs(1), "seconds", ConnectionsClosed;
+    /// Lines of one kind that clients make a server log in a second.
+    log_lines_max: usize = 10, "lines in a second", LogLinesSuppressed;
     /// Bytes waiting to be written to one client; a single larger packet is taken when nothing
     /// waits.
     outbound_bytes_max: usize = 1 << 20, "bytes", PushesRefused;

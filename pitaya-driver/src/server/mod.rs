@@ -6,6 +6,7 @@ mod closing;
 mod descriptors;
 mod entrance;
 mod host;
+mod log;
 mod outbound;
 pub mod proxy;
 mod serve;
@@ -287,6 +288,7 @@ impl<R: Runtime> ServerHandle<R> {
             self.shared.wait_until_empty(&mut moment).await;
         }
         self.shared.timers.stop();
+        self.shared.log.finish();
         tracing::info!(drained, "stopped");
     }
 }
