@@ -80,7 +80,7 @@ limits! {
     connect_timeout: Duration = Duration::from_secs(5), "seconds", HandshakesExpired;
     /// Connections of one server, of all its acceptors together.
     connections_max: usize = 16_384, "connections", ConnectionsRefused;
-    /// Members of one group.
+    /// Members of one group. A push tells all of them in one go, at half a microsecond each.
     group_members_max: usize = 10_000, "members", GroupJoinsRefused;
     /// Connections that are not yet ready to work; beyond it nothing is accepted.
     handshaking_max: usize = 1024, "connections", ConnectionsRefused;
