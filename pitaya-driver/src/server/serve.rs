@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pitaya_core::app::{Running, Scope};
 use pitaya_core::session::SessionHandle;
@@ -115,9 +116,11 @@ fn answer(address: &Address, key: CallKey, reply: Reply, commands: &mut Commands
     commands.push(Command::Reply(key, reply));
 }
 
-/// Notes handlers that hold their executor, at the cost of one look at the clock for each poll.
+/// Notes handlers that hold their executor. Between two ticks of the system none can be slow, so the
+/// clock itself is read only when one has passed.
 #[derive(Default)]
 struct Watch {
+    /// No later than the poll that is judged next begins.
     looked: Instant,
     /// A handler held it for longer than it may run at all, when it could not be dropped.
     overran: bool,
@@ -129,9 +132,8 @@ impl Watch {
     ) -> Poll<Reply> {
         let RouteEntry { name, options, .. } = shared.handlers.routes.entry(route);
         let polled = running.poll(cx, name);
-        let now = shared.runtime.now();
-        let took = now.since(std::mem::replace(&mut self.looked, now));
         let (limits, counters) = (&shared.config.limits, &shared.config.counters);
+        let took = self.look(&shared.runtime);
         if took > limits.poll_slow {
             counters.add(Counter::CallsSlow);
             tracing::warn!(route = %name, ?took, "a handler held its executor");
@@ -143,6 +145,15 @@ impl Watch {
                 shared.handlers.routes.error_reply(&error)
             })
         })
+    }
+
+    /// How long it was since the last look; nothing while the system has not ticked.
+    fn look(&mut self, runtime: &impl Runtime) -> Duration {
+        if runtime.rough_now() <= self.looked {
+            return Duration::ZERO;
+        }
+        let now = runtime.now();
+        now.since(std::mem::replace(&mut self.looked, now))
     }
 }
 
