@@ -30,7 +30,7 @@ pub struct Call<'e> {
 
 /// Names one call of one session on this server. Keys are never used twice.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct CallKey(pub(crate) u64);
+pub struct CallKey(pub(crate) NonZeroU64);
 
 /// Names a route of a [`RouteTable`](crate::RouteTable).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

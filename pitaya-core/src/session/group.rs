@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use pitaya_proto::error::Error;
 use slab::Slab;
+use thin_vec::ThinVec;
 
 use crate::app::codec::{Encode, Json, encode_push};
 use crate::session::handle::{Session, SessionHandle, Shared, lock};
@@ -35,7 +36,7 @@ pub struct Group<C = Json>(Arc<Members>, PhantomData<fn() -> C>);
 pub(super) struct Members(Mutex<Slab<Weak<Shared>>>);
 
 /// The groups of one session and its place in each; nothing once it is closed.
-pub(super) type Joined = Option<Vec<(Weak<Members>, usize)>>;
+pub(super) type Joined = Option<ThinVec<(Weak<Members>, usize)>>;
 
 impl<C> Group<C> {
     /// Makes a session a member. Whether it is one now, as it may have been before: a closed
@@ -180,7 +181,7 @@ mod tests {
         drop(group);
         assert!(members.upgrade().is_none());
         assert!(Group::<Json>::default().join(&ann), "and the memory of that group is let go");
-        assert_eq!(lock(&ann.0.joined).as_ref().map(Vec::len), Some(1));
+        assert_eq!(lock(&ann.0.joined).as_ref().map(|groups| groups.len()), Some(1));
         drop(ann);
         assert!(handle.upgrade().is_none());
     }

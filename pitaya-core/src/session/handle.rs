@@ -10,6 +10,7 @@ use pitaya_proto::error::{self, Error};
 use pitaya_proto::handshake::HandshakeRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use thin_vec::ThinVec;
 
 use crate::app::codec::{Encode, Json, encode_push};
 use crate::session::group::Joined;
@@ -175,7 +176,7 @@ impl SessionHandle {
         // A socket for both kinds tells of the old kind inside the new.
         let version = if remote.ip().to_canonical().is_ipv6() { "ipv6" } else { "ipv4" };
         data.set("ipversion", version, usize::MAX).expect("a word is JSON");
-        let (data, joined) = (Mutex::new(data), Mutex::new(Some(Vec::new())));
+        let (data, joined) = (Mutex::new(data), Mutex::new(Some(ThinVec::new())));
         let shared = Shared { data, host, id, joined, remote, uid: OnceLock::new() };
         Self(Arc::new(shared), PhantomData)
     }

@@ -13,6 +13,7 @@ use pitaya_core::{
     RouteId,
 };
 use pitaya_proto::handshake::HandshakeRequest;
+use thin_vec::ThinVec;
 
 use crate::drive::{Commands, Serve};
 use crate::runtime::Runtime;
@@ -27,7 +28,7 @@ pub(super) struct ServePlayer<R: Runtime> {
     /// Where it comes from, until the session knows.
     remote: Option<Box<SocketAddr>>,
     session: Option<SessionHandle>,
-    running: Vec<Handler>,
+    running: ThinVec<Handler>,
     watch: Watch,
     closing: Option<Box<Closing<R>>>,
 }
@@ -43,7 +44,7 @@ impl<R: Runtime> ServePlayer<R> {
     pub(super) fn new(place: Place<R>, remote: SocketAddr) -> Self {
         let watch = Watch::default();
         let remote = Some(Box::new(remote));
-        Self { place, remote, session: None, running: Vec::new(), watch, closing: None }
+        Self { place, remote, session: None, running: ThinVec::new(), watch, closing: None }
     }
 
     fn open(&mut self, handshake: HandshakeRequest) {
