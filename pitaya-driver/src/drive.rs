@@ -140,9 +140,9 @@ where
             let read = wants_bytes && self.read(&mut turn, &mut buffers.read, &mut buffers.room);
             let goes_on = match self.socket.write(&mut turn, &mut self.engine.machine) {
                 Written::Failed => true,
-                Written::Nothing => commanded || read,
+                Written::Nothing => read,
                 // It makes room for what could not be taken before.
-                Written::Some => commanded || read || !wants_bytes,
+                Written::Some => read || !wants_bytes,
             };
             if goes_on && !turn.is_over() {
                 continue;

@@ -154,9 +154,11 @@ impl<C> Mailbox<C> {
 impl<C> Inner<C> {
     /// Whether there were any.
     fn take(&mut self, commands: &mut Commands<C>) -> bool {
-        self.bytes = 0;
         let any = !self.commands.is_empty();
-        commands.extend(self.commands.drain(..));
+        if any {
+            self.bytes = 0;
+            commands.extend(self.commands.drain(..));
+        }
         any
     }
 
