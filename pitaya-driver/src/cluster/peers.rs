@@ -14,7 +14,7 @@ use pitaya_core::cluster::{
     ServerId, ServerInfo,
 };
 use pitaya_core::session::SessionHandle;
-use pitaya_core::{CloseReason, Command, Counters, Error, Instant, Limits, Rng, SessionId};
+use pitaya_core::{CloseReason, Command, ConnConfig, Error, Instant, Rng, SessionId};
 use pitaya_proto::error;
 
 use crate::cluster::OnMember;
@@ -60,14 +60,13 @@ impl Peers {
     pub(super) fn new(
         me: ServerInfo, network: Arc<dyn Network>,
         (router, forwards_to): (Router, Option<BTreeSet<String>>), listeners: Vec<Box<OnMember>>,
-        (limits, counters): (&Limits, &Arc<Counters>), origin: Epoch, seed: u64,
+        conn: &Arc<ConnConfig>, origin: Epoch, seed: u64,
     ) -> Self {
-        let mut hub = Hub::new(me.clone(), origin, limits);
+        let mut hub = Hub::new(me.clone(), origin, &conn.limits);
         let members = ArcSwap::new(hub.members());
-        let (limits, counters) = (limits.clone(), Arc::clone(counters));
         let hints = Hints::default();
         Self {
-            config: Arc::new(LinkConfig { counters, limits, me: Arc::new(me) }),
+            config: Arc::new(LinkConfig { conn: Arc::clone(conn), me: Arc::new(me) }),
             heard: hints.of_another_source(),
             hints,
             network,

@@ -44,7 +44,7 @@ pub(super) fn call<R: Runtime>(
         body: Cow::Owned(msg.data.clone().into()),
         context: Context::decode(&request.metadata),
         deadline,
-        key: CallKey::default(),
+        key: CallKey::UNNAMED,
         origin: Origin::Server,
         request: None,
         route,
@@ -68,7 +68,7 @@ fn run<R: Runtime>(shared: &Arc<Shared<R>>, call: &Call<'_>) -> HostFuture<Resul
         };
         let mut watch = Watch::default();
         let work = poll_fn(|cx| {
-            watch.look(shared.runtime.now());
+            watch.begin(shared.runtime.now());
             watch.poll(&shared, cx, route, &mut running)
         });
         let until = Sleep::lasting(&shared.timers, shared.runtime.clone(), limit);

@@ -239,7 +239,7 @@ impl<R: Runtime> ServePeer<R> {
         let (work, abort) = abortable(async move {
             let mut watch = Watch::default();
             let polled = std::future::poll_fn(|cx| {
-                watch.look(shared.runtime.now());
+                watch.begin(shared.runtime.now());
                 watch.poll(&shared, cx, route, &mut running)
             });
             read(&shared, polled.await)
@@ -300,7 +300,7 @@ impl<R: Runtime> Serve<Peer<Waiter>> for ServePeer<R> {
         &mut self, now: Instant, cx: &mut Context<'_>, event: PeerEvent<'_, Waiter>,
         commands: &mut Decided,
     ) {
-        self.watch.look(now);
+        self.watch.begin(now);
         match event {
             PeerEvent::Abandoned(session, key) => {
                 let abort = self.aborts.remove(&(session, key));
