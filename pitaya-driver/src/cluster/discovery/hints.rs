@@ -1,50 +1,54 @@
 //! The addresses at which other servers may be.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-/// Addresses to dial, from however many discoveries; cheap to clone. There are at most
-/// [`HINTS_MAX`], so that whoever forges records fills no memory.
+/// Addresses to dial, from however many sources; cheap to clone.
+///
+/// An address is there as long as one source says so: whoever forges records cannot take away what
+/// another source knows, nor its room, for there are at most [`HINTS_MAX`] of each.
 #[derive(Clone, Debug, Default)]
-pub struct Hints(Arc<Mutex<Inner>>);
+pub struct Hints {
+    inner: Arc<Mutex<Inner>>,
+    source: Source,
+}
 
 #[derive(Debug, Default)]
 struct Inner {
-    addresses: BTreeSet<SocketAddr>,
+    addresses: BTreeMap<SocketAddr, BTreeSet<Source>>,
     changed: bool,
     dropped: u64,
     reader: Option<Waker>,
+    rooms: BTreeMap<Source, usize>,
 }
 
+type Source = usize;
+
 impl Hints {
-    /// A server may be there. Whether it is news, and there was room for it.
-    pub fn found(&self, address: SocketAddr) -> bool {
+    /// The same hints, for one who also gives some.
+    #[must_use]
+    pub fn of_another_source(&self) -> Self {
         let mut inner = self.lock();
-        if inner.addresses.contains(&address) {
-            return false;
-        }
-        if inner.addresses.len() >= HINTS_MAX {
-            inner.dropped += 1;
-            return false;
-        }
-        inner.addresses.insert(address);
-        inner.change();
-        true
+        let source = inner.rooms.len() + 1;
+        inner.rooms.insert(source, 0);
+        Self { inner: Arc::clone(&self.inner), source }
     }
 
-    /// Nothing is said of that address any more.
+    /// A server may be there. Whether no source has said so, and there was room for it.
+    pub fn found(&self, address: SocketAddr) -> bool {
+        self.lock().add(self.source, address)
+    }
+
+    /// This source says nothing of that address any more.
     pub fn lost(&self, address: SocketAddr) {
-        let mut inner = self.lock();
-        if inner.addresses.remove(&address) {
-            inner.change();
-        }
+        self.lock().remove(self.source, address);
     }
 
     /// All of them.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.lock().addresses.iter().copied().collect()
+        self.lock().addresses.keys().copied().collect()
     }
 
     /// How many found no room.
@@ -63,18 +67,50 @@ impl Hints {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Inner {
+    fn add(&mut self, source: Source, address: SocketAddr) -> bool {
+        if self.addresses.get(&address).is_some_and(|sources| sources.contains(&source)) {
+            return false;
+        }
+        let room = self.rooms.entry(source).or_default();
+        if *room >= HINTS_MAX {
+            self.dropped += 1;
+            return false;
+        }
+        *room += 1;
+        let sources = self.addresses.entry(address).or_default();
+        let is_news = sources.is_empty();
+        sources.insert(source);
+        if is_news {
+            self.change();
+        }
+        is_news
+    }
+
+    fn remove(&mut self, source: Source, address: SocketAddr) {
+        let Some(sources) = self.addresses.get_mut(&address) else { return };
+        if !sources.remove(&source) {
+            return;
+        }
+        let is_last = sources.is_empty();
+        self.rooms.entry(source).and_modify(|room| *room -= 1);
+        if is_last {
+            self.addresses.remove(&address);
+            self.change();
+        }
+    }
+
     fn change(&mut self) {
         self.changed = true;
         self.reader.take().into_iter().for_each(Waker::wake);
     }
 }
 
-/// Addresses that are kept at most.
+/// Addresses that are kept at most of each source.
 pub const HINTS_MAX: usize = 512;
 
 #[cfg(test)]
@@ -102,8 +138,24 @@ mod tests {
     #[test]
     fn forged_records_fill_no_memory() {
         let hints = Hints::default();
-        (0..=u16::MAX).for_each(|port| drop(hints.found(address(port))));
+        let kept = (0..=u16::MAX).filter(|port| hints.found(address(*port)));
+        assert_eq!(kept.count(), HINTS_MAX);
         assert_eq!(hints.addresses().len(), HINTS_MAX);
         assert_eq!(hints.dropped(), u64::from(u16::MAX) + 1 - HINTS_MAX as u64);
+    }
+
+    #[test]
+    fn what_one_source_forges_takes_nothing_from_another() {
+        let hints = Hints::default();
+        let (seeds, forger) = (hints.of_another_source(), hints.of_another_source());
+        assert_eq!((0..=u16::MAX).filter(|port| forger.found(address(*port))).count(), HINTS_MAX);
+        assert!(!seeds.found(address(1)), "it is no news");
+        assert!(seeds.found(address(40_000)), "there is room for it");
+        (0..=u16::MAX).for_each(|port| forger.lost(address(port)));
+        assert_eq!(hints.addresses(), [address(1), address(40_000)]);
+        assert!(forger.found(address(2)), "what was lost makes room");
+        seeds.lost(address(2));
+        seeds.lost(address(1));
+        assert_eq!(hints.addresses(), [address(2), address(40_000)]);
     }
 }

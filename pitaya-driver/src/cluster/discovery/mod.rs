@@ -22,7 +22,7 @@ pub trait Discovery: Send + 'static {
     fn run(self: Box<Self>, search: Search) -> HostFuture<()>;
 }
 
-/// What a discovery has at hand.
+/// What a discovery has at hand; one for each of them.
 #[derive(Clone)]
 pub struct Search {
     hints: Hints,
@@ -40,9 +40,9 @@ pub trait SearchHost: Send + Sync {
 }
 
 impl Search {
-    /// On behalf of the server `me`.
+    /// On behalf of the server `me`, as a source of its own among those of the hints.
     pub fn new(me: Arc<ServerInfo>, hints: Hints, host: Arc<dyn SearchHost>) -> Self {
-        Self { hints, host, me }
+        Self { hints: hints.of_another_source(), host, me }
     }
 
     /// The server that looks for others, with the addresses where they reach it.
