@@ -5,6 +5,7 @@ pub mod doors;
 pub mod peers;
 pub mod raw;
 pub mod raw_server;
+pub mod registry;
 pub mod sim;
 pub mod web;
 

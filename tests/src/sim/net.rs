@@ -13,6 +13,7 @@ use crate::sim::trace::Record;
 #[derive(Debug, Default)]
 pub(super) struct Net {
     pub(super) listeners: BTreeMap<SocketAddr, Backlog>,
+    pub(super) names: BTreeMap<String, Vec<IpAddr>>,
     links: BTreeMap<LinkId, Link>,
     ports: u16,
     dialled: u64,

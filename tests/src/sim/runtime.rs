@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -86,6 +86,11 @@ impl Sim {
         stream
     }
 
+    /// From now on a host has these addresses; without any, nobody knows it.
+    pub fn name(&self, host: &str, addresses: impl IntoIterator<Item = IpAddr>) {
+        self.state().net.names.insert(host.to_owned(), addresses.into_iter().collect());
+    }
+
     /// Adds a line to the trace.
     pub fn tell(&self, line: impl Into<String>) {
         self.state().record(Record::Told(line.into()));
@@ -156,11 +161,16 @@ impl Runtime for Sim {
         self.dial(address, self.0.wire.clone()).await
     }
 
-    /// Addresses are the only names there are, and `localhost`.
+    /// The names there are: addresses, `localhost`, and those that [`Sim::name`] gave.
     async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let host = if host == "localhost" { "127.0.0.1" } else { host };
-        let address = host.parse().map_err(|_| io::Error::from(io::ErrorKind::NotFound))?;
-        Ok(vec![SocketAddr::new(address, port)])
+        let named = self.state().net.names.get(host).cloned().unwrap_or_default();
+        let address = host.parse().into_iter();
+        let addresses: Vec<_> = address.chain(named).map(|ip| SocketAddr::new(ip, port)).collect();
+        if addresses.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(addresses)
     }
 
     /// Nobody asks a world to stop: its `main` ends it.

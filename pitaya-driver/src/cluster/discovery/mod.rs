@@ -3,7 +3,10 @@
 //! What is found is only a hint to dial: who is there, the link itself shows. Nobody is taken for
 //! gone because a record is, as long as its link lives.
 
+mod dns;
 mod hints;
+mod host;
+mod seeds;
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,7 +16,12 @@ use std::time::Duration;
 use pitaya_core::cluster::ServerInfo;
 use pitaya_core::session::HostFuture;
 
+use crate::timers::before;
+
+pub use dns::Dns;
 pub use hints::{HINTS_MAX, Hints};
+pub use host::RuntimeHost;
+pub use seeds::{SeedError, Seeds};
 
 /// Says where other servers may be, and may tell them where this one is.
 pub trait Discovery: Send + 'static {
@@ -50,9 +58,11 @@ impl Search {
         &self.me
     }
 
-    /// A server may be there.
+    /// A server may be there. Where this one is itself is no hint.
     pub fn found(&self, address: SocketAddr) {
-        self.hints.found(address);
+        if !self.me.addresses.contains(&address) {
+            self.hints.found(address);
+        }
     }
 
     /// Nothing is said of that address any more.
@@ -64,9 +74,14 @@ impl Search {
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// What the system says, that there are none, or that it took longer than [`RESOLVE_TIME_MAX`].
     pub async fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        self.host.resolve(host, port).await
+        let answer = before(self.sleep(RESOLVE_TIME_MAX), self.host.resolve(host, port)).await;
+        let addresses = answer.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))?;
+        if addresses.is_empty() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(addresses)
     }
 
     /// Waits, in the time of the runtime.
@@ -74,3 +89,7 @@ impl Search {
         self.host.sleep(duration).await;
     }
 }
+
+/// How long a resolver may take: as long as those of systems ask two servers twice, with the five
+/// seconds that they wait for each.
+pub const RESOLVE_TIME_MAX: Duration = Duration::from_secs(20);
