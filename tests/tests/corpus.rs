@@ -72,6 +72,11 @@ fn a_proxy_header_is_the_same_however_it_is_cut_and_never_read_past() {
 }
 
 #[test]
+fn a_discovery_record_that_is_heeded_is_legal_and_unmistakable() {
+    replay("record");
+}
+
+#[test]
 fn every_line_of_the_prompt_is_a_command_or_says_why_not() {
     replay("repl_command");
 }

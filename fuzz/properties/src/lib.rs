@@ -18,6 +18,7 @@ mod packet;
 mod pipe;
 mod player;
 mod proxy;
+mod record;
 mod repl;
 mod script;
 mod server_conn;
@@ -37,6 +38,7 @@ pub use packet::packet;
 pub use pipe::pipe;
 pub use player::player;
 pub use proxy::proxy;
+pub use record::record;
 pub use repl::{repl_command, repl_script};
 pub use server_conn::server_conn;
 pub use transport::transport;
@@ -46,7 +48,7 @@ pub use web_socket::web_socket;
 pub type Property = fn(&[u8]);
 
 /// Every property with the name of its target.
-pub const TARGETS: [(&str, Property); 17] = [
+pub const TARGETS: [(&str, Property); 18] = [
     ("call_queue", call_queue),
     ("client_conn", client_conn),
     ("directory", directory),
@@ -59,6 +61,7 @@ pub const TARGETS: [(&str, Property); 17] = [
     ("pipe", pipe),
     ("player", player),
     ("proxy", proxy),
+    ("record", record),
     ("repl_command", repl_command),
     ("repl_script", repl_script),
     ("server_conn", server_conn),

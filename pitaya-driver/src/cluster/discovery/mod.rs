@@ -6,6 +6,7 @@
 mod dns;
 mod hints;
 mod host;
+pub mod record;
 mod seeds;
 
 use std::io;
