@@ -52,11 +52,13 @@ impl Discovery for Mdns {
             };
             let mut instances = Instances::new(search.clone());
             loop {
-                match Daemon::start(&self.interfaces, &own, &search.me().addresses) {
+                let daemon = Daemon::start(&self.interfaces, &own, &search.me().addresses);
+                let error = match daemon {
                     Ok(daemon) => daemon.listen(&own, &search, &mut instances).await,
-                    Err(error) => tracing::warn!(%error, "the local network is not searched"),
-                }
-                search.sleep(RESTART).await;
+                    Err(error) => error,
+                };
+                tracing::warn!(%error, "the local network is not searched");
+                search.sleep(PAUSE).await;
             }
         })
     }
@@ -65,7 +67,6 @@ impl Discovery for Mdns {
 /// The thread that speaks with the network.
 struct Daemon {
     daemon: ServiceDaemon,
-    events: Receiver<ServiceEvent>,
     troubles: Receiver<DaemonEvent>,
 }
 
@@ -74,25 +75,41 @@ impl Daemon {
         interfaces: &[String], own: &Record, addresses: &[SocketAddr],
     ) -> Result<Self, mdns_sd::Error> {
         let daemon = ServiceDaemon::new()?;
-        let started = tune(&daemon, interfaces, own, addresses);
-        let (events, troubles) = started.inspect_err(|_| say_goodbye(&daemon))?;
-        Ok(Self { daemon, events, troubles })
+        let started = announce(&daemon, interfaces, own, addresses);
+        let troubles = started.inspect_err(|_| say_goodbye(&daemon))?;
+        Ok(Self { daemon, troubles })
     }
 
-    /// Ends when the thread has to be started anew: when it heard more than was read, or so much
-    /// that was not kept that its cache, which has no bound, is to be emptied.
-    async fn listen(self, own: &Record, search: &Search, instances: &mut Instances) {
+    /// Searches, and begins the search anew whenever it has to, until the thread is gone.
+    async fn listen(
+        self, own: &Record, search: &Search, instances: &mut Instances,
+    ) -> mdns_sd::Error {
+        loop {
+            if let Err(error) = self.search(own, search, instances).await {
+                return error;
+            }
+            search.sleep(PAUSE).await;
+        }
+    }
+
+    /// Ends when more came than was read, or so much that was not kept that the cache of the
+    /// thread, which has no bound, is to be emptied.
+    async fn search(
+        &self, own: &Record, search: &Search, instances: &mut Instances,
+    ) -> Result<(), mdns_sd::Error> {
+        let events = self.daemon.browse(SERVICE)?;
         instances.clear();
         let mut ignored = 0;
         while ignored < IGNORED_MAX {
-            match before(search.sleep(LOOK), self.events.recv_async()).await {
+            match before(search.sleep(LOOK), events.recv_async()).await {
                 Some(Ok(event)) => ignored += usize::from(!heed(event, own, instances)),
-                Some(Err(_)) => return tracing::warn!("more came than was read: searching anew"),
+                Some(Err(_)) => break,
                 None => {}
             }
             self.troubles.try_iter().for_each(log);
         }
-        tracing::warn!(ignored, "many strange records came: searching anew");
+        tracing::warn!(ignored, "more is said in the local network than is kept: searching anew");
+        self.daemon.stop_browse(SERVICE)
     }
 }
 
@@ -102,9 +119,9 @@ impl Drop for Daemon {
     }
 }
 
-fn tune(
+fn announce(
     daemon: &ServiceDaemon, interfaces: &[String], own: &Record, addresses: &[SocketAddr],
-) -> Result<(Receiver<ServiceEvent>, Receiver<DaemonEvent>), mdns_sd::Error> {
+) -> Result<Receiver<DaemonEvent>, mdns_sd::Error> {
     let troubles = daemon.monitor()?;
     if !interfaces.is_empty() {
         daemon.disable_interface(IfKind::All)?;
@@ -114,7 +131,7 @@ fn tune(
     if let Some(info) = announcement(own, addresses)? {
         daemon.register(info)?;
     }
-    Ok((daemon.browse(SERVICE)?, troubles))
+    Ok(troubles)
 }
 
 /// What the network is told, unless there is no address to tell.
@@ -197,8 +214,8 @@ fn say_goodbye(daemon: &ServiceDaemon) {
     }
 }
 
-/// Between the end of a thread and the next one, so that a flood is not searched in all the time.
-const RESTART: Duration = Duration::from_secs(1);
+/// Before a search begins anew, so that a flood is not listened to all the time.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How often it is looked for troubles while nothing comes.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long the task that drops a discovery is held up at most.
