@@ -9,7 +9,7 @@ use pitaya_core::cluster::{
     Answer, Ask, ClaimEvent, Claims, Directory, Epoch, Holder, Holding, Incarnation, Life, Login,
     ServerId,
 };
-use pitaya_core::{Instant, SessionId, SessionTable};
+use pitaya_core::{Instant, Limits, SessionId, SessionTable};
 
 use crate::script::Script;
 
