@@ -42,14 +42,6 @@ impl Runtime for Tokio {
     type Stream = Stream;
     type Timer = Alarm;
 
-    fn now(&self) -> Instant {
-        clock::now()
-    }
-
-    fn rough_now(&self) -> Instant {
-        clock::rough_now()
-    }
-
     fn timer(&self) -> Alarm {
         let _entered = self.0.enter();
         Alarm {
@@ -84,6 +76,10 @@ impl Runtime for Tokio {
         })
         .await;
         Ok(())
+    }
+
+    fn rough_now(&self) -> Instant {
+        clock::rough_now()
     }
 }
 
