@@ -81,6 +81,8 @@ counters! {
     LinksRefused = "links_refused";
     /// Times another server was silent for too long to be given calls.
     LinksSuspected = "links_suspected";
+    /// Lines that were not logged, as too many like them were.
+    LogLinesSuppressed = "log_lines_suppressed";
     /// Notifies of a client that could not be sent.
     NotifiesDropped = "notifies_dropped";
     /// Notifies whose handler failed, or whose argument was none.

@@ -85,7 +85,7 @@ limits! {
     binds_max: usize = 5, "binds", UidsRefused;
     /// For how long a bind counts towards `binds_max`.
     binds_window: Duration = Duration::from_secs(10), "seconds", UidsRefused;
-    /// Members of one group.
+    /// Members of one group. A push tells all of them in one go, at half a microsecond each.
     group_members_max: usize = 10_000, "members", GroupJoinsRefused;
     /// Connections that are not yet ready to work; beyond it nothing is accepted.
     handshaking_max: usize = 1024, "connections", ConnectionsRefused;
@@ -134,6 +134,8 @@ limits! {
     link_outbound_bytes_max: usize = 8 << 20, "bytes", LinkCallsRefused;
     /// Silence after which no new calls go to another server, and those in flight have failed.
     link_suspect_after: Duration = Duration::from_secs(2), "seconds", LinksSuspected;
+    /// Lines of one kind that clients make a server log in a second.
+    log_lines_max: usize = 10, "lines in a second", LogLinesSuppressed;
     /// Servers of one cluster, this one included.
     members_max: usize = 512, "servers", LinksRefused;
     /// Bytes waiting to be written to one client; a single larger packet is taken when nothing

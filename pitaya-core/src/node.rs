@@ -1,16 +1,18 @@
 //! The pieces of a server behind one set of methods, for a loop of your own without async.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read as _};
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 use pitaya_proto::error::{self, Error};
 use pitaya_proto::zlib::Scratch;
 
+use crate::cluster::Forward;
 use crate::{
-    CallKey, CloseReason, Command, ConnConfig, Counter, Counters, Event, Instant, Machine, Next,
-    Player, Reply, RouteTable, SessionId, SessionTable, earlier,
+    Call, CallKey, CloseReason, Command, ConnConfig, Counter, Counters, Event, Instant, Machine,
+    Next, Player, Reply, RouteTable, SessionId, SessionTable, earlier,
 };
 
 /// All clients of one server.
@@ -18,9 +20,7 @@ use crate::{
 /// In every frame, or whenever something happened:
 ///
 /// 1. a client connects: [`accept`](Self::accept) says whether there is room for it;
-/// 2. bytes came from it: call [`next`](Self::next) until it gives no more events. Keep what it
-///    left of the input and offer that again in the next frame. While it says [`Next::Paused`],
-///    read no more;
+/// 2. [`read`](Self::read) from every client: that gives what it did;
 /// 3. the rest of what happened comes from [`handle_timeout`](Self::handle_timeout);
 /// 4. [`write`](Self::write) to every client, and drop its stream once
 ///    [`is_finished`](Self::is_finished).
@@ -29,6 +29,9 @@ use crate::{
 /// notify: its reply goes nowhere, but lets the next call of the session run. After
 /// [`Event::Closed`] the calls of a session need no answer any more. Connections and sessions that
 /// are gone are ignored. The example `embed` is a whole server.
+///
+/// Instead of [`read`](Self::read), [`next`](Self::next) takes bytes that came in another way, and
+/// copies none of them.
 #[derive(Debug)]
 pub struct Node {
     config: Arc<ConnConfig>,
@@ -54,6 +57,9 @@ struct Client {
     session: Option<SessionId>,
     /// The end of the connection is told.
     parted: bool,
+    /// What was read and not taken: the beginning of a packet, or more while paused.
+    held: Vec<u8>,
+    paused: bool,
 }
 
 impl Node {
@@ -87,13 +93,51 @@ impl Node {
         self.config.counters.add(Counter::ConnectionsAccepted);
         self.accepted += 1;
         let player = Player::new(Arc::clone(&self.config), Arc::clone(&self.routes), now);
-        let client = Client { player, session: None, parted: false };
+        let (session, parted, held, paused) = (None, false, Vec::new(), false);
+        let client = Client { player, session, parted, held, paused };
         self.clients.insert(ConnId(self.accepted), client);
         Some(ConnId(self.accepted))
     }
 
+    /// Reads what came from a client, as far as `stream` has it without waiting, but only while the
+    /// client may send more. Gives what it did; the end of the stream is an event of
+    /// [`handle_timeout`](Self::handle_timeout).
+    #[must_use = "these events come from nowhere else"]
+    pub fn read(
+        &mut self, now: Instant, conn: ConnId, stream: &mut impl io::Read,
+    ) -> Vec<(SessionId, Event<'static>)> {
+        let Some(client) = self.clients.get_mut(&conn) else { return Vec::new() };
+        let mut held = std::mem::take(&mut client.held);
+        let mut part = stream.take(if client.paused { 0 } else { READ_BYTES_MAX });
+        let read = part.read_to_end(&mut held);
+        let more = part.limit() == 0;
+
+        let (mut input, mut events) = (&held[..], Vec::new());
+        let paused = loop {
+            match self.next(now, conn, &mut input) {
+                Next::Event((session, event)) => events.push((session, owned(event))),
+                Next::NeedBytes => break false,
+                Next::Paused => break true,
+            }
+        };
+        let left = input.len();
+        match read {
+            Ok(_) if more => {}
+            Ok(_) => self.handle_end(now, conn, CloseReason::end(left)),
+            Err(error) if WAITS.contains(&error.kind()) => {}
+            Err(error) => self.handle_end(now, conn, CloseReason::Io(error.kind())),
+        }
+        held.drain(..held.len() - left);
+        let client = self.clients.get_mut(&conn).expect("only `handle_timeout` forgets it");
+        (client.held, client.paused) = (held, paused);
+        events
+    }
+
     /// Takes at most one event off the front of `input`, and says whose it is; of a connection that
     /// ended, all of it. A connection that ends before its session begins is no event.
+    ///
+    /// Call it until it gives no more events, keep what it left, and offer that again with what
+    /// comes next. While it says [`Next::Paused`], read no more.
     pub fn next<'i>(
         &mut self, now: Instant, conn: ConnId, input: &mut &'i [u8],
     ) -> Next<(SessionId, Event<'i>)> {
@@ -293,5 +337,25 @@ impl Client {
     }
 }
 
+/// What is told of bytes that do not stay.
+fn owned(event: Event<'_>) -> Event<'static> {
+    match event {
+        Event::Abandoned(key) => Event::Abandoned(key),
+        Event::Call(Call { body, context, deadline, key, origin, request, route }) => {
+            let body = Cow::Owned(body.into_owned());
+            Event::Call(Call { body, context, deadline, key, origin, request, route })
+        }
+        Event::Closed(reason) => Event::Closed(reason),
+        Event::Detached(reason) => Event::Detached(reason),
+        Event::Forward(Forward { body, deadline, key, request, route }) => {
+            let body = Cow::Owned(body.into_owned());
+            Event::Forward(Forward { body, deadline, key, request, route })
+        }
+        Event::Opened(handshake) => Event::Opened(handshake),
+    }
+}
+
+/// Read of one client before others have their turn.
+const READ_BYTES_MAX: u64 = 64 << 10;
 /// How a stream says that it takes nothing at the moment.
 const WAITS: [io::ErrorKind; 2] = [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock];

@@ -246,7 +246,7 @@ impl Player {
             Expired::Abandoned(key, ticket) => {
                 self.config.counters.add(Counter::CallsAbandoned);
                 let route = self.routes.name(ticket.route);
-                tracing::error!(%route, "a handler reached its hard limit and is dropped");
+                tracing::debug!(%route, "a handler reached its hard limit");
                 self.abandoned.push(key);
             }
         }

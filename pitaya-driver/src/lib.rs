@@ -5,6 +5,7 @@ pub mod cluster;
 mod drive;
 mod mailbox;
 mod names;
+mod pace;
 mod runtime;
 mod server;
 mod timers;

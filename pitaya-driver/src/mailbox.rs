@@ -172,3 +172,37 @@ impl<C> Inner<C> {
         self.reader.take().into_iter().for_each(Waker::wake);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Wakes(AtomicUsize);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_reader_is_woken_once_however_much_is_sent_before_it_looks() {
+        let (mailbox, wakes) = (Mailbox::new(100, 100), Arc::<Wakes>::default());
+        let waker = Waker::from(Arc::clone(&wakes));
+        let (cx, mut commands) = (Context::from_waker(&waker), Commands::new());
+        for looks in 1..=3 {
+            assert!(mailbox.poll(&cx, &mut commands).is_pending());
+            for command in 0..50 {
+                assert_eq!(mailbox.send(command, 1), Sent::Taken);
+            }
+            assert_eq!(wakes.0.load(Ordering::Relaxed), looks);
+            mailbox.take(&mut commands);
+            assert_eq!(commands.len(), looks * 50);
+        }
+    }
+}

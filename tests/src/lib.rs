@@ -15,6 +15,8 @@ pub mod web;
 mod documents {
     #[doc = include_str!("../../docs/client.md")]
     mod client {}
+    #[doc = include_str!("../../docs/cluster.md")]
+    mod cluster {}
     #[doc = include_str!("../../docs/limits.md")]
     mod limits {}
     #[doc = include_str!("../../README.md")]

@@ -5,7 +5,6 @@
 use std::net::SocketAddr;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use futures_channel::oneshot;
 use pitaya_core::{CloseReason, RequestError};
@@ -102,7 +101,6 @@ async fn wait_for(client: &Client<Tokio>, room: &str) {
             }
             Err(error) => panic!("{error}"),
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

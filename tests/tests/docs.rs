@@ -66,13 +66,14 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("tests lies in the root").to_owned()
 }
 
-const PAGES: [&str; 15] = [
+const PAGES: [&str; 16] = [
     "CHANGELOG.md",
     "CONTRIBUTING.md",
     "README.md",
     "docs/architecture.md",
     "docs/cli.md",
     "docs/client.md",
+    "docs/cluster.md",
     "docs/features.md",
     "docs/guarantees.md",
     "docs/limits.md",

@@ -6,10 +6,10 @@ use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pitaya_core::{App, Error, Limits, Payload};
+use pitaya_core::{App, Counter, Error, Limits, Options, Payload};
 use pitaya_driver::{Acceptor, Runtime as _, Server};
 use pitaya_tests::doors::Elsewhere;
-use pitaya_tests::raw::{RawClient, ack, handshake, notify};
+use pitaya_tests::raw::{RawClient, ack, handshake, notify, request};
 use pitaya_tests::sim::{self, Sim};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
@@ -44,16 +44,70 @@ fn a_notify_that_fails_is_logged_with_its_route_but_never_with_what_was_sent() {
         Err(Error::new("HALL-1", format!("no\n{}", why.len())))
     }
     let app = || App::new(()).notify("hall.fail", fail);
-    for (body, lines) in [
-        ("\"way\"", &[r#"failed route=hall.fail code=HALL-1 error="no\n3""#][..]),
-        ("\"hunter2", &[]),
-    ] {
+    for (body, lines) in
+        [("\"way\"", &[r#"failed route=hall.fail error="HALL-1: no\n3""#][..]), ("\"hunter2", &[])]
+    {
         let hello = [handshake("ann"), ack(), notify("hall.fail", body)].concat();
         let logged = logged_of(app(), &hello);
         let failed = |line: &&String| line.contains("failed");
         let wanted = [lines, &["a notify failed route=hall.fail"]].concat();
         assert_eq!(logged.iter().filter(failed).collect::<Vec<_>>(), wanted);
         assert!(!logged.concat().contains("hunter2"));
+    }
+}
+
+#[test]
+fn of_a_flood_of_lines_ten_in_a_second_are_logged_and_how_many_more_there_were() {
+    async fn fall() -> Result<(), Error> {
+        panic!("as it was told");
+    }
+    async fn fail() -> Result<(), Error> {
+        Err(Error::new("HALL-1", "no"))
+    }
+    let app = App::new(()).route("hall.fall", fall).notify("hall.fail", fail);
+    let mut lines = logged_by(|sim| async move {
+        let server = Server::<Sim>::new("gate", app).tcp("127.0.0.1:0");
+        let server = server.start_on(sim.clone()).await.unwrap();
+        let mut client = RawClient::new(sim.connect(server.addresses()[0]).await.unwrap());
+        client.open("ann").await.unwrap();
+        for _ in 0..4 {
+            let mut flood: Vec<_> = (1..=250).map(|id| request(id, "hall.fall", "")).collect();
+            flood.push(notify("hall.fail", ""));
+            let began = sim.time();
+            client.send(&flood.concat()).await.unwrap();
+            for _ in 1..=250 {
+                client.next().await.unwrap();
+            }
+            assert!(sim.time().since(began) < Duration::from_secs(1));
+            sim.sleep(Duration::from_secs(1)).await;
+        }
+        let suppressed = server.counters().count(Counter::LogLinesSuppressed);
+        server.shutdown().await;
+        assert_eq!(suppressed, 4 * 240);
+    });
+    let [panicked, failed] = ["a handler panicked route=hall.fall", "failed route=hall.fail"];
+    let more = r#"more lines like this one line="a handler panicked" suppressed=240"#;
+    lines.retain(|line| [panicked, failed, "more"].iter().any(|said| line.starts_with(said)));
+    let said = |(line, times)| std::iter::repeat_n(line, times);
+    let second = [(panicked, 10), (failed, 1), (more, 1)].map(said);
+    let wanted: Vec<_> = second.into_iter().flatten().cycle().take(4 * 12).collect();
+    assert_eq!(lines.len(), wanted.len(), "{lines:#?}");
+    for (line, wanted) in lines.iter().zip(wanted) {
+        assert!(line.starts_with(wanted), "{line}");
+    }
+}
+
+#[test]
+fn a_handler_that_is_dropped_is_logged_unless_its_route_asked_for_that() {
+    let hello = |route| [handshake("ann"), ack(), request(1, route, "")].concat();
+    let options = Options { hard_limit: Some(Duration::from_secs(1)), ..Options::default() };
+    let wait = || std::future::pending::<Result<(), Error>>();
+    for (cancel_on_close, times) in [(false, 1), (true, 0)] {
+        let options = Options { cancel_on_close, ..options };
+        let lines =
+            logged_of(App::new(()).route_with("hall.wait", options, wait), &hello("hall.wait"));
+        let dropped = "a handler reached its hard limit and is dropped route=hall.wait";
+        assert_eq!(lines.iter().filter(|line| *line == dropped).count(), times, "{lines:?}");
     }
 }
 

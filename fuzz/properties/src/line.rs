@@ -17,6 +17,8 @@ pub(crate) struct End<M> {
     cut: Cut,
     held: Vec<u8>,
     finished: bool,
+    /// Events it may still tell: what causes them comes first.
+    events_left: usize,
     /// Since when something waits to be written and nothing was.
     stalled: Option<Instant>,
 }
@@ -53,6 +55,7 @@ impl<M: Machine> End<M> {
             cut,
             held: Vec::new(),
             finished: false,
+            events_left: STREAM_EVENTS_MAX,
             stalled: None,
         }
     }
@@ -75,16 +78,21 @@ impl<M: Machine> End<M> {
     pub(crate) fn drain(&mut self, judge: &mut impl Judge<M>) {
         let mut held = std::mem::take(&mut self.held);
         let mut input = &held[..];
-        for turn in 0.. {
-            assert!(turn <= held.len() + EVENTS_MAX, "it always has something to say");
+        loop {
             judge.on_turn(&mut self.machine);
             let before = input;
             let next = self.machine.next(self.now, &mut input, &mut self.scratch);
             assert!(before.ends_with(input), "it takes from the front");
-            judge.on_taken(self.now, &before[..before.len() - input.len()]);
+            let taken = &before[..before.len() - input.len()];
+            judge.on_taken(self.now, taken);
+            self.events_left += taken.len();
             self.is_paused = matches!(next, Next::Paused);
             match next {
-                Next::Event(event) => judge.on_event(self.now, event),
+                Next::Event(event) => {
+                    let left = self.events_left.checked_sub(1);
+                    self.events_left = left.expect("it tells no more than it was told");
+                    judge.on_event(self.now, event);
+                }
                 Next::NeedBytes => break,
                 Next::Paused => {
                     judge.on_paused(self.now);
@@ -101,6 +109,7 @@ impl<M: Machine> End<M> {
     /// The machine is told something.
     pub(crate) fn command(&mut self, command: M::Command, judge: &mut impl Judge<M>) {
         self.machine.handle_command(self.now, command, &mut self.scratch);
+        self.events_left += 1;
         self.drain(judge);
     }
 
@@ -163,6 +172,7 @@ impl<M: Machine> End<M> {
     /// The machine goes on with another stream.
     pub(crate) fn reconnect(&mut self) {
         (self.finished, self.stalled) = (false, None);
+        self.events_left += STREAM_EVENTS_MAX;
         self.coming.clear();
         self.held.clear();
         self.observe();
@@ -214,7 +224,9 @@ impl Reader {
 
 /// The default limit, which no script changes.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Events that no bytes cause: calls that get their turn, handlers to drop, waiters to tell.
-const EVENTS_MAX: usize = 320;
+/// Events that neither bytes nor commands cause: a stream begins, is lost, and is over. All others
+/// are fewer than the bytes taken and the commands given: a call, the shortest of which has more
+/// than two bytes, begins once and is dropped once, and a waiter is told once.
+const STREAM_EVENTS_MAX: usize = 3;
 /// More deadlines than there are in the longest wait with the shortest heartbeat.
 const TURNS_MAX: usize = 2000;

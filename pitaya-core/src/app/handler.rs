@@ -76,28 +76,35 @@ impl IntoOutcome for Result<(), Error> {
 pub struct Running(pub(crate) HostFuture<Reply>);
 
 impl Running {
-    /// Polls the handler of `route` once.
-    ///
-    /// A panic inside is caught; its text goes to the log, and the error to be said in its place
-    /// comes as `Err`.
-    pub fn poll(&mut self, cx: &mut task::Context<'_>, route: &str) -> Poll<Result<Reply, Error>> {
+    /// Polls the handler of `route` once; a panic inside is caught.
+    pub fn poll(&mut self, cx: &mut task::Context<'_>, route: &str) -> Poll<Result<Reply, Panic>> {
         let polled = catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx)));
         polled.map_or_else(
-            |panic| Poll::Ready(Err(panicked(route, &*panic))),
+            |panic| Poll::Ready(Err(Panic::new(route, &*panic))),
             |polled| polled.map(Ok),
         )
     }
 }
 
-/// The panic's own text is for the log alone: it may name what callers must not see.
-pub(crate) fn panicked(route: &str, panic: &dyn Any) -> Error {
-    let text = panic
-        .downcast_ref::<&str>()
-        .copied()
-        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-        .unwrap_or("a value that is no text");
-    tracing::error!(route, panic = text, "a handler panicked");
-    Error::unknown(format!("rpc call internal error - {route}"))
+/// A handler panicked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Panic {
+    /// What the caller is told.
+    pub error: Error,
+    /// What it said, for the log alone: it may name what callers must not see.
+    pub text: String,
+}
+
+impl Panic {
+    fn new(route: &str, panic: &dyn Any) -> Self {
+        let text = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("a value that is no text");
+        let error = Error::unknown(format!("rpc call internal error - {route}"));
+        Self { error, text: text.to_owned() }
+    }
 }
 
 macro_rules! handler {

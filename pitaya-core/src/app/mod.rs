@@ -7,11 +7,11 @@ mod hooks;
 mod lifecycle;
 
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 pub use extract::{Ctx, FromCall, FromRef, Payload, Scope, State};
-pub use handler::{Handler, IntoOutcome, IntoReply, Running};
+pub use handler::{Handler, IntoOutcome, IntoReply, Panic, Running};
 pub use hooks::{Hooks, OnBind, OnClose};
 pub use lifecycle::{Lifecycle, Part, Step, Taken};
 
@@ -131,14 +131,10 @@ impl<S: Send + Sync + 'static, C: Codec> App<S, C> {
         H: Handler<Args, Future: Send, Output: IntoOutcome>,
     {
         let entry = RouteEntry::notify(self.name(route));
-        let name = Arc::clone(&entry.name);
-        let reply = move |output: H::Output| match output.into_outcome() {
+        let reply = |output: H::Output| match output.into_outcome() {
             Ok(()) => Reply::ok([]),
-            Err(error) => {
-                // Nobody else hears of it. Its text may well have parts that a client sent.
-                tracing::warn!(route = %name, code = %error.code, error = ?error.msg, "failed");
-                Reply::error(C::encode_error(&error))
-            }
+            // It goes nowhere but to a log.
+            Err(error) => Reply::error(format!("{}: {}", error.code, error.msg)),
         };
         self.add::<C, _, _>(entry, handler, reply)
     }
@@ -216,13 +212,12 @@ impl Handlers {
     ///
     /// # Errors
     ///
-    /// The reply, if it is known without the handler: an argument does not decode, or making one
-    /// panicked.
+    /// The reply, if it is known without the handler: an argument does not decode. If making one
+    /// panicked, that is what the handler does.
     pub fn invoke(&self, call: &Call<'_>, scope: &Scope<'_>) -> Result<Running, Reply> {
         let invoke = &self.invokes[call.route.0];
-        catch_unwind(AssertUnwindSafe(|| invoke(call, scope))).unwrap_or_else(|panic| {
-            Err(self.routes.error_reply(&handler::panicked(scope.route, &*panic)))
-        })
+        catch_unwind(AssertUnwindSafe(|| invoke(call, scope)))
+            .unwrap_or_else(|panic| Ok(Running(Box::pin(async { resume_unwind(panic) }))))
     }
 }
 

@@ -233,7 +233,7 @@ impl<W> Peer<W> {
             Expired::Abandoned(key, ticket) => {
                 self.config.counters.add(Counter::CallsAbandoned);
                 let route = self.routes.name(ticket.route);
-                tracing::error!(%route, "a handler reached its hard limit and is dropped");
+                tracing::debug!(%route, "a handler reached its hard limit and is dropped");
                 self.abandoned.push_back((session, key));
             }
         }

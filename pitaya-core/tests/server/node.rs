@@ -1,5 +1,6 @@
 //! Many clients behind one set of methods, as a plain loop has them.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -105,6 +106,93 @@ impl io::Write for Socket {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A socket that gives these parts, then waits.
+struct Parts(VecDeque<io::Result<Vec<u8>>>);
+
+impl Parts {
+    fn new<const N: usize>(parts: [io::Result<Vec<u8>>; N]) -> Self {
+        Self(parts.into())
+    }
+}
+
+impl io::Read for Parts {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(part) = self.0.pop_front() else { return Err(io::ErrorKind::WouldBlock.into()) };
+        let mut part = part?;
+        let taken = part.len().min(buffer.len());
+        buffer[..taken].copy_from_slice(&part[..taken]);
+        if taken < part.len() {
+            self.0.push_front(Ok(part.split_off(taken)));
+        }
+        Ok(taken)
+    }
+}
+
+#[test]
+fn what_was_read_of_a_packet_is_kept_until_the_rest_comes() {
+    let mut hall = Hall::new(Limits::default());
+    let (conn, session) = hall.enter();
+    for byte in notify("t.tell", "a") {
+        assert_eq!(hall.node.read(hall.now, conn, &mut Parts::new([])), []);
+        let events = hall.node.read(hall.now, conn, &mut Parts::new([Ok(vec![byte])]));
+        for (whose, event) in events {
+            let Event::Call(call) = event else { panic!("{event:?}") };
+            assert_eq!((whose, &*call.body), (session, &b"a"[..]));
+            assert!(hall.node.reply(hall.now, whose, call.key, Reply::ok([])));
+        }
+    }
+    let long = "a".repeat(60_000);
+    let calls = (1..=3).map(|id| request(id, "t.ask", &long)).collect::<Vec<_>>().concat();
+    let mut stream = Parts::new([Ok(calls)]);
+    assert_eq!(hall.node.read(hall.now, conn, &mut stream).len(), 1);
+    assert!(!stream.0.is_empty(), "others have their turn");
+    for _ in 0..2 {
+        assert_eq!(hall.node.read(hall.now, conn, &mut stream), [], "one runs at a time");
+    }
+    assert!(stream.0.is_empty());
+}
+
+#[test]
+fn a_client_that_may_not_send_more_is_not_read_until_it_may() {
+    let mut hall = Hall::new(Limits::default().calls_max(2));
+    let (conn, session) = hall.enter();
+    let calls = [1, 2, 3].map(|id| request(id, "t.ask", "a")).concat();
+    let events = hall.node.read(hall.now, conn, &mut Parts::new([Ok(calls)]));
+    let [(_, Event::Call(first))] = &events[..] else { panic!("{events:?}") };
+    let mut more = Parts::new([Ok(request(4, "t.ask", "b"))]);
+    assert_eq!(hall.node.read(hall.now, conn, &mut more), []);
+    assert!(!more.0.is_empty(), "it is not read");
+
+    let mut started = vec![first.key];
+    while let Some(key) = started.pop() {
+        hall.node.reply(hall.now, session, key, Reply::ok("1"));
+        let read = hall.node.read(hall.now, conn, &mut more);
+        for (_, event) in read.into_iter().chain(hall.events()) {
+            let Event::Call(call) = event else { panic!("{event:?}") };
+            started.push(call.key);
+        }
+    }
+    assert_eq!(hall.sent(conn), ["reply 1 1", "reply 2 1", "reply 3 1", "reply 4 1"]);
+}
+
+#[test]
+fn how_a_stream_that_is_read_ends_is_told() {
+    let reset = || Err(io::ErrorKind::ConnectionReset.into());
+    let half = request(1, "t.ask", "a")[..7].to_vec();
+    for (parts, reason) in [
+        (Parts::new([Ok(Vec::new())]), CloseReason::PeerClosed),
+        (Parts::new([Ok(half), Ok(Vec::new())]), CloseReason::end(7)),
+        (Parts::new([reset()]), CloseReason::Io(io::ErrorKind::ConnectionReset)),
+    ] {
+        let mut hall = Hall::new(Limits::default());
+        let ((conn, session), mut parts) = (hall.enter(), parts);
+        assert_eq!(hall.node.read(hall.now, conn, &mut parts), []);
+        assert_eq!(hall.events(), [(session, Event::Closed(reason))]);
+        assert!(hall.node.is_finished(conn));
+        assert_eq!(hall.node.read(hall.now, conn, &mut parts), [], "it is gone");
     }
 }
 

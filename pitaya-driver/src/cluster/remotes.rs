@@ -18,7 +18,7 @@ use pitaya_proto::protos::Request;
 
 use crate::cluster::sys;
 use crate::runtime::Runtime;
-use crate::server::{Shared, Watch};
+use crate::server::{Shared, Watch, seldom};
 use crate::timers::{Sleep, before};
 
 /// Answers a call of another server.
@@ -77,7 +77,7 @@ fn run<R: Runtime>(shared: &Arc<Shared<R>>, call: &Call<'_>) -> HostFuture<Resul
             Some(reply) => Ok(reply.body.into()),
             None => {
                 shared.config.counters.add(Counter::CallsAbandoned);
-                tracing::error!("a remote reached its hard limit and is dropped");
+                seldom!(shared, error, "a remote reached its hard limit and is dropped");
                 Err(error::CALL_TIMEOUT.into())
             }
         }

@@ -29,7 +29,7 @@ use crate::cluster::sys;
 use crate::cluster::way::{Waiter, Way};
 use crate::drive::{Commands, Serve};
 use crate::runtime::Runtime;
-use crate::server::{Shared, Watch};
+use crate::server::{Shared, Watch, seldom};
 
 /// This server's side of one link.
 pub(super) struct ServePeer<R: Runtime> {
@@ -300,6 +300,11 @@ impl<R: Runtime> Serve<Peer<Waiter>> for ServePeer<R> {
             PeerEvent::Abandoned(session, key) => {
                 let abort = self.aborts.remove(&(session, key));
                 abort.into_iter().for_each(|abort| abort.abort());
+                // Once its session is over, it may have asked for that.
+                if self.guests.contains_key(&session) {
+                    let shared = &self.shared;
+                    seldom!(shared, error, "a handler reached its hard limit and is dropped");
+                }
             }
             PeerEvent::Call(call) => self.start(cx, call, commands),
             PeerEvent::Link(event) => self.handle_link(event, commands),

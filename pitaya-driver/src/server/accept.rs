@@ -10,12 +10,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use pitaya_core::{Counter, Instant, Player};
+use pitaya_core::{Counter, Player};
 
 use crate::drive::Drive;
+use crate::pace::Pace;
 use crate::runtime::{Listener, Runtime};
 use crate::server::acceptor::Door;
 use crate::server::entrance::{pass, transport};
+use crate::server::log::seldom;
 use crate::server::serve::ServePlayer;
 use crate::server::shared::{Place, Shared};
 use crate::server::start::StartError;
@@ -59,7 +61,7 @@ where
     R: Runtime,
     L: Listener<Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static>,
 {
-    let mut failures = Failures::default();
+    let mut pace = Pace::new(1, FAILURE_LOG_PAUSE);
     while let Some(accepted) = accept(shared, &listener).await {
         match accepted {
             Ok((stream, remote)) => start(shared, door, stream, remote),
@@ -70,7 +72,9 @@ where
                 // Most often the process has no descriptor left; trying at once again would only
                 // spin.
                 shared.config.counters.add(Counter::AcceptsFailed);
-                failures.log(shared.runtime.now(), &error);
+                if let Some(untold) = pace.pass(shared.runtime.now()) {
+                    tracing::warn!(%error, untold, "connections cannot be accepted");
+                }
                 shared.shed_idle();
                 let (runtime, pause) = (shared.runtime.clone(), shared.config.limits.accept_pause);
                 let pause = Sleep::lasting(&shared.timers, runtime, pause);
@@ -132,52 +136,39 @@ fn drive<R, I>(
     let begins = now + tls + door.web.as_ref().map(|_| limits.upgrade_timeout).unwrap_or_default();
     let mailbox = Arc::clone(&place.mailbox);
     let routes = Arc::clone(&shared.handlers.routes);
-    shared.runtime.spawn(Alone(Some(Drive::new(
+    let drive = Drive::new(
         Arc::clone(&shared.drives),
         (stream, transport),
         (Player::new(Arc::clone(config), routes, begins), ServePlayer::new(place, remote)),
         mailbox,
-    ))));
+    );
+    shared.runtime.spawn(Alone { drive: Some(drive), shared: Arc::clone(&shared) });
 }
 
 /// Drives a connection. A panic in it costs no other: some executors would end with it.
 ///
 /// A type of its own, since an async function would hold the connection twice.
-struct Alone<D>(Option<D>);
+struct Alone<R, D> {
+    drive: Option<D>,
+    shared: Arc<Shared<R>>,
+}
 
-impl<D: Future<Output = ()> + Unpin> Future for Alone<D> {
+impl<R: Runtime, D: Future<Output = ()> + Unpin> Future for Alone<R, D> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(drive) = &mut self.0 else { return Poll::Ready(()) };
+        let Some(drive) = &mut self.drive else { return Poll::Ready(()) };
         match catch_unwind(AssertUnwindSafe(|| Pin::new(drive).poll(cx))) {
             Ok(Poll::Pending) => return Poll::Pending,
             Ok(Poll::Ready(())) => {}
-            Err(_) => tracing::error!("the task of a connection panicked; it is closed"),
+            Err(_) => {
+                seldom!(self.shared, error, "the task of a connection panicked; it is closed")
+            }
         }
-        if catch_unwind(AssertUnwindSafe(|| self.0 = None)).is_err() {
-            tracing::error!("what a handler held panicked as it was dropped");
+        if catch_unwind(AssertUnwindSafe(|| self.drive = None)).is_err() {
+            seldom!(self.shared, error, "what a handler held panicked as it was dropped");
         }
         Poll::Ready(())
-    }
-}
-
-/// Failures to accept, told to the log seldom: they come in great numbers.
-#[derive(Default)]
-struct Failures {
-    quiet_until: Option<Instant>,
-    untold: u64,
-}
-
-impl Failures {
-    fn log(&mut self, now: Instant, error: &io::Error) {
-        if self.quiet_until.is_some_and(|until| now < until) {
-            self.untold += 1;
-            return;
-        }
-        let untold = std::mem::take(&mut self.untold);
-        tracing::warn!(%error, untold, "connections cannot be accepted");
-        self.quiet_until = Some(now + FAILURE_LOG_PAUSE);
     }
 }
 
@@ -209,5 +200,5 @@ fn hint(kind: io::ErrorKind) -> &'static str {
     }
 }
 
-/// How often failures to accept are logged at most.
+/// How often failures to accept are logged at most: they last, and are all alike.
 const FAILURE_LOG_PAUSE: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ use pitaya_core::session::{HostFuture, SessionHandle};
 use pitaya_core::{CloseReason, Counter};
 
 use crate::runtime::Runtime;
+use crate::server::log::seldom;
 use crate::server::shared::Shared;
 use crate::timers::Sleep;
 
@@ -36,7 +37,7 @@ impl<R: Runtime> Closing<R> {
         tracing::debug!(session = session.id().number(), %reason, "closed");
         let tell = |hook: &OnClose| {
             let told = catch_unwind(AssertUnwindSafe(|| hook(session.clone(), reason.clone())));
-            told.inspect_err(|_| tracing::error!("a close hook panicked")).ok()
+            told.inspect_err(|_| seldom!(shared, error, "a close hook panicked")).ok()
         };
         let hooks = &shared.handlers.hooks.close;
         let hooks: VecDeque<_> = hooks.iter().filter_map(|hook| tell(hook)).collect();
@@ -62,14 +63,14 @@ impl<R: Runtime> Future for Closing<R> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if Pin::new(&mut self.until).poll(cx).is_ready() {
             self.shared.config.counters.add(Counter::CallsAbandoned);
-            tracing::error!("a close hook reached the hard limit and is dropped");
+            seldom!(self.shared, error, "a close hook reached the hard limit and is dropped");
             return Poll::Ready(());
         }
         while let Some(hook) = self.hooks.front_mut() {
             match catch_unwind(AssertUnwindSafe(|| hook.as_mut().poll(cx))) {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(())) => {}
-                Err(_) => tracing::error!("a close hook panicked"),
+                Err(_) => seldom!(self.shared, error, "a close hook panicked"),
             }
             self.hooks.pop_front();
         }

@@ -15,6 +15,7 @@ use pitaya_core::{Counter, Instant};
 use crate::drive::Commands;
 use crate::runtime::Runtime;
 use crate::server::acceptor::Door;
+use crate::server::log::seldom;
 use crate::server::proxy;
 use crate::server::shared::{Place, Shared};
 use crate::timers::{Sleep, before};
@@ -49,7 +50,7 @@ pub(super) fn transport<R: Runtime>(
 ) -> Option<Transport> {
     let (limits, counters) = (&shared.config.limits, &shared.config.counters);
     let transport = Transport::accept(door.tls.as_ref(), door.web.as_ref(), now, limits, counters);
-    transport.inspect_err(|error| tracing::error!(%error, "cannot speak TLS")).ok()
+    transport.inspect_err(|error| seldom!(shared, error, "cannot speak TLS", %error)).ok()
 }
 
 /// Where a connection comes from that came through a proxy.

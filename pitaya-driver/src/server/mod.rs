@@ -7,6 +7,7 @@ mod descriptors;
 mod entrance;
 mod host;
 mod lifecycle;
+mod log;
 mod outbound;
 pub mod proxy;
 mod serve;
@@ -33,6 +34,7 @@ use crate::transport::tls::Tls;
 pub(crate) use accept::{bind_error, resolve};
 pub use acceptor::Acceptor;
 use acceptor::Door;
+pub(crate) use log::seldom;
 pub(crate) use serve::Watch;
 pub(crate) use shared::{Address, Shared};
 pub use start::StartError;
@@ -378,6 +380,7 @@ impl<R: Runtime> ServerHandle<R> {
         }
         self.shared.end_parts().await;
         self.shared.timers.stop();
+        self.shared.log.finish();
         tracing::info!(drained, "stopped");
     }
 }

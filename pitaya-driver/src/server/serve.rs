@@ -10,7 +10,7 @@ use pitaya_core::cluster::Forward;
 use pitaya_core::session::SessionHandle;
 use pitaya_core::{
     Call, CallKey, CloseReason, Command, Counter, Event, Instant, Player, Reply, RouteEntry,
-    RouteId,
+    RouteId, RouteKind,
 };
 use pitaya_proto::error;
 use pitaya_proto::handshake::HandshakeRequest;
@@ -20,6 +20,7 @@ use crate::drive::{Commands, Serve};
 use crate::runtime::Runtime;
 use crate::server::closing::Closing;
 use crate::server::host::SessionHost;
+use crate::server::log::seldom;
 use crate::server::shared::{Address, Place, Shared};
 use crate::server::told::Told;
 
@@ -108,6 +109,18 @@ impl<R: Runtime> ServePlayer<R> {
         }
     }
 
+    fn abandon(&mut self, key: CallKey) {
+        let Some(at) = self.running.iter().position(|handler| handler.key == key) else { return };
+        let (shared, abandoned) = (&self.place.shared, self.running.remove(at));
+        let RouteEntry { name, options, .. } = shared.handlers.routes.entry(abandoned.route);
+        // Once its session is over, such a route only has what it asked for.
+        if self.place.mailbox.is_open() || !options.cancel_on_close {
+            seldom!(
+                shared, error, "a handler reached its hard limit and is dropped", route = %name
+            );
+        }
+    }
+
     fn close(&mut self, reason: &CloseReason) {
         self.place.end_handshake();
         self.place.mailbox.close();
@@ -174,21 +187,30 @@ impl Watch {
     pub(crate) fn poll<R: Runtime>(
         &mut self, shared: &Shared<R>, cx: &mut Context<'_>, route: RouteId, running: &mut Running,
     ) -> Poll<Reply> {
-        let RouteEntry { name, options, .. } = shared.handlers.routes.entry(route);
+        let RouteEntry { kind, name, options, .. } = shared.handlers.routes.entry(route);
         let polled = running.poll(cx, name);
         let now = shared.runtime.now();
         let took = now.since(std::mem::replace(&mut self.looked, now));
         let (limits, counters) = (&shared.config.limits, &shared.config.counters);
         if took > limits.poll_slow {
             counters.add(Counter::CallsSlow);
-            tracing::warn!(route = %name, ?took, "a handler held its executor");
+            seldom!(shared, warn, "a handler held its executor", route = %name, ?took);
             self.overran |= took >= options.hard_limit.unwrap_or(limits.call_hard_limit);
         }
-        polled.map(|ended| {
-            ended.unwrap_or_else(|error| {
+        polled.map(|ended| match ended {
+            Ok(reply) => {
+                if reply.is_error && *kind == RouteKind::Notify {
+                    // Nobody else hears of it. It may well have parts that a client sent.
+                    let error = String::from_utf8_lossy(&reply.body);
+                    seldom!(shared, warn, "failed", route = %name, ?error);
+                }
+                reply
+            }
+            Err(panic) => {
                 counters.add(Counter::CallsPanicked);
-                shared.handlers.routes.error_reply(&error)
-            })
+                seldom!(shared, error, "a handler panicked", route = %name, panic = panic.text);
+                shared.handlers.routes.error_reply(&panic.error)
+            }
         })
     }
 }
@@ -210,7 +232,7 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
     ) {
         self.watch.look(now);
         match event {
-            Event::Abandoned(key) => self.running.retain(|handler| handler.key != key),
+            Event::Abandoned(key) => self.abandon(key),
             Event::Call(call) => {
                 self.start(cx, &call, commands);
                 self.close_overrun(commands);

@@ -19,6 +19,7 @@ use crate::mailbox::Mailbox;
 use crate::runtime::{Listener, Runtime};
 use crate::server::accept::accept_all;
 use crate::server::acceptor::Door;
+use crate::server::log::Log;
 use crate::server::outbound::Outbound;
 use crate::server::sources::{Crowd, Sources};
 use crate::timers::{Sleep, Timers};
@@ -37,6 +38,7 @@ pub(crate) struct Shared<R> {
     pub(crate) timers: Arc<Timers>,
     pub(crate) drives: Arc<DriveConfig<R>>,
     pub(super) tls_turns: Arc<Turns>,
+    pub(super) log: Log,
     sessions: Mutex<SessionTable<Address>>,
     open: Mutex<BTreeMap<u64, Address>>,
     opened: AtomicU64,
@@ -80,6 +82,7 @@ impl<R: Runtime> Shared<R> {
             timers,
             drives,
             tls_turns,
+            log: Log::default(),
             sessions,
             open: Mutex::default(),
             opened: AtomicU64::new(0),
@@ -124,6 +127,11 @@ impl<R: Runtime> Shared<R> {
         lock(&self.shaking).insert(id, shaking);
         let shared = Arc::clone(self);
         Some(Place { id, mailbox, shaking: true, waiting: 0, shared, source: None })
+    }
+
+    /// Whether a line that clients cause may be said once more.
+    pub(crate) fn may_log(&self, line: &'static str) -> bool {
+        self.log.pass(self.runtime.now(), line, &self.config)
     }
 
     /// Notes where a session was opened from, unless that is limited, and says so if most come from
