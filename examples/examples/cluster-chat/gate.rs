@@ -3,10 +3,10 @@
 
 use std::error::Error as StdError;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::GOODBYE_MAX;
 use crate::pitaya::cluster::{Routed, ServerId, rendezvous};
 use crate::pitaya::{Acceptor, App, Cluster, Error, Limits, Payload, Rule, Server, Session, State};
 use crate::rooms::{Button, Rooms, Shown};
@@ -69,9 +69,6 @@ fn acceptor(address: SocketAddr) -> Acceptor {
     let page = |acceptor: Acceptor, (path, kind, text)| acceptor.page(path, kind, text);
     PAGES.into_iter().fold(Acceptor::ws(address.to_string()).origins(own), page)
 }
-
-/// A server that is paused says none.
-const GOODBYE_MAX: Duration = Duration::from_secs(2);
 
 const JS: &str = "text/javascript; charset=utf-8";
 const PAGES: [(&str, &str, &str); 7] = [

@@ -9,6 +9,7 @@ mod rooms;
 
 use std::env::{args, temp_dir, var};
 use std::error::Error;
+use std::time::Duration;
 
 #[cfg(not(feature = "tokio"))]
 use pitaya_smol as pitaya;
@@ -34,3 +35,6 @@ fn secret() -> Result<String, pitaya::IdentityError> {
 }
 
 const PORT: u16 = 3252;
+
+/// How long a server that ends waits for one that is paused, or was killed.
+const GOODBYE_MAX: Duration = Duration::from_secs(2);

@@ -11,7 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rustix::process::{Signal, getpid, kill_process};
 use serde::{Deserialize, Serialize};
 
-use crate::pitaya::{App, Cluster, Error, Group, Payload, Server, Session, State};
+use crate::GOODBYE_MAX;
+use crate::pitaya::{App, Cluster, Error, Group, Limits, Payload, Server, Session, State};
 
 #[derive(Clone)]
 struct Hall {
@@ -59,6 +60,9 @@ struct Looked {
 
 /// Runs until it is asked to stop, or whoever started it is gone.
 pub(crate) fn run(name: &str, seed: &str, secret: String) -> Result<(), Box<dyn StdError>> {
+    // So that it ends even while it is paused.
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
     thread::spawn(|| {
         // However it ends, nobody holds the other end any more.
         let _ = io::copy(&mut io::stdin(), &mut io::sink());
@@ -69,7 +73,8 @@ pub(crate) fn run(name: &str, seed: &str, secret: String) -> Result<(), Box<dyn 
         .route("chat.look", look)
         .route("chat.say", say);
     let cluster = Cluster::secret(secret).id(name).seeds([seed]);
-    Ok(Server::new("room", app).cluster(cluster).run()?)
+    let limits = Limits::default().shutdown_timeout(GOODBYE_MAX);
+    Ok(Server::new("room", app).cluster(cluster).limits(limits).run()?)
 }
 
 async fn join(

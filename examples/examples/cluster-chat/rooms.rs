@@ -129,12 +129,11 @@ impl Rooms {
         self.shown()
     }
 
-    /// Ends all servers, also those that are paused.
+    /// Ends all servers; those that are paused cannot do it themselves.
     pub(crate) fn stop(&self) {
         let mut rooms = self.lock();
         for room in rooms.values_mut() {
-            room.signal(Signal::CONT);
-            room.signal(Signal::TERM);
+            room.signal(if room.is_paused { Signal::KILL } else { Signal::TERM });
         }
         for room in rooms.values_mut() {
             // It is gone already, or it will be.
