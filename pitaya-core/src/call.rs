@@ -29,8 +29,13 @@ pub struct Call<'e> {
 }
 
 /// Names one call of one session on this server. Keys are never used twice.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct CallKey(pub(crate) u64);
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CallKey(pub(crate) NonZeroU64);
+
+impl CallKey {
+    /// That of a call whose reply is taken from where it runs.
+    pub const UNNAMED: Self = Self(NonZeroU64::MAX);
+}
 
 /// Names a route of a [`RouteTable`](crate::RouteTable).
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]

@@ -73,6 +73,8 @@ counters! {
     LinkDialsFailed = "link_dials_failed";
     /// Frames for another server that nobody waits for, and that could not be sent.
     LinkFramesDropped = "link_frames_dropped";
+    /// Frames and calls of another server that it has no right to.
+    LinkFramesForbidden = "link_frames_forbidden";
     /// Links to other servers that ended, for whatever reason.
     LinksClosed = "links_closed";
     /// Links to other servers that were opened.

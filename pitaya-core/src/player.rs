@@ -9,6 +9,7 @@ use pitaya_proto::error::{self, Error};
 use pitaya_proto::handshake::HandshakeRequest;
 use pitaya_proto::message::{Body, Route};
 use pitaya_proto::zlib::{InflateError, Scratch};
+use thin_vec::ThinVec;
 
 use crate::cluster::{Forward, Forwards};
 use crate::conn::{ClientCall, ConnEvent};
@@ -30,7 +31,7 @@ pub struct Player {
     config: Arc<ConnConfig>,
     routes: Arc<RouteTable>,
     /// Calls whose handlers must be dropped, not yet told.
-    abandoned: Vec<CallKey>,
+    abandoned: ThinVec<CallKey>,
     drains: bool,
 }
 
@@ -75,11 +76,11 @@ impl Player {
     pub fn new(config: Arc<ConnConfig>, routes: Arc<RouteTable>, now: Instant) -> Self {
         Self {
             conn: ServerConn::new(Arc::clone(&config), now),
-            calls: CallQueue::new(&config.limits),
+            calls: CallQueue::new(Arc::clone(&config)),
             forwards: Forwards::default(),
             config,
             routes,
-            abandoned: Vec::new(),
+            abandoned: ThinVec::new(),
             drains: false,
         }
     }

@@ -1,10 +1,13 @@
 //! How the calls of one session run on one server: who has the turn, who waits, who is late.
 
-use std::collections::VecDeque;
+use std::collections::{VecDeque, vec_deque};
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{CallKey, Instant, Limits, Options, RouteId, earlier};
+use thin_vec::ThinVec;
+
+use crate::{CallKey, ConnConfig, Instant, Options, RouteId, earlier};
 
 /// The calls of one session on the server that executes them.
 ///
@@ -12,17 +15,16 @@ use crate::{CallKey, Instant, Limits, Options, RouteId, earlier};
 /// call is *waiting*, *running* or *late*: late once its caller was told of the timeout while it
 /// runs on. `W` is what a waiting call carries. The queue decides; who runs handlers and writes
 /// replies is not its concern.
+///
+/// Every session has one, most of them without a call, so an empty one is small.
 #[derive(Debug)]
 pub struct CallQueue<W> {
-    waiting: VecDeque<Waiting<W>>,
-    started: Vec<Started>,
+    config: Arc<ConnConfig>,
+    waiting: Option<Box<VecDeque<Waiting<W>>>>,
+    started: ThinVec<Started>,
     turn: Option<CallKey>,
-    waiting_bytes: usize,
-    next_key: u64,
-    calls_max: usize,
-    waiting_bytes_max: usize,
-    deadline: Duration,
-    hard_limit: Duration,
+    /// Calls that ever started.
+    starts: u64,
 }
 
 /// What the queue must know of a call.
@@ -73,19 +75,10 @@ pub enum Ended {
 }
 
 impl<W> CallQueue<W> {
-    /// An empty queue with the bounds of `limits`.
-    pub fn new(limits: &Limits) -> Self {
-        Self {
-            waiting: VecDeque::new(),
-            started: Vec::new(),
-            turn: None,
-            waiting_bytes: 0,
-            next_key: 0,
-            calls_max: limits.calls_max,
-            waiting_bytes_max: limits.calls_waiting_bytes_max,
-            deadline: limits.call_deadline,
-            hard_limit: limits.call_hard_limit,
-        }
+    /// An empty queue with the bounds of a server.
+    pub fn new(config: Arc<ConnConfig>) -> Self {
+        let started = ThinVec::new();
+        Self { config, waiting: None, started, turn: None, starts: 0 }
     }
 
     /// Takes a call that arrived. If it may start at once it is returned; otherwise it waits with
@@ -97,23 +90,22 @@ impl<W> CallQueue<W> {
         &mut self, now: Instant, ticket: Ticket, keep: impl FnOnce() -> W,
     ) -> Option<Start> {
         let deadline = now + self.timeout(&ticket);
-        if ticket.options.concurrent || (self.turn.is_none() && self.waiting.is_empty()) {
+        if ticket.options.concurrent || (self.turn.is_none() && self.waiting().len() == 0) {
             return Some(self.start(now, deadline, ticket));
         }
-        self.waiting_bytes += ticket.bytes;
-        self.waiting.push_back(Waiting { deadline, ticket, kept: keep() });
+        let waiting = self.waiting.get_or_insert_default();
+        waiting.push_back(Waiting { deadline, ticket, kept: keep() });
         None
     }
 
     /// The oldest waiting call, if the turn is free. A call whose deadline has come is left to
     /// [`poll_expired`](Self::poll_expired).
     pub fn poll_start(&mut self, now: Instant) -> Option<(Start, W)> {
-        let oldest = self.waiting.front().filter(|_| self.turn.is_none())?;
-        if oldest.deadline <= now {
+        let waiting = self.waiting.as_mut().filter(|_| self.turn.is_none())?;
+        if waiting.front()?.deadline <= now {
             return None;
         }
-        let Waiting { deadline, ticket, kept } = self.waiting.pop_front()?;
-        self.waiting_bytes -= ticket.bytes;
+        let Waiting { deadline, ticket, kept } = waiting.pop_front()?;
         Some((self.start(now, deadline, ticket), kept))
     }
 
@@ -132,9 +124,9 @@ impl<W> CallQueue<W> {
 
     /// Gives what the deadlines that `now` has reached did, one call at a time.
     pub fn poll_expired(&mut self, now: Instant) -> Option<Expired> {
-        if let Some(at) = self.waiting.iter().position(|waiting| waiting.deadline <= now) {
-            let Waiting { ticket, .. } = self.waiting.remove(at)?;
-            self.waiting_bytes -= ticket.bytes;
+        let overdue = self.waiting().position(|waiting| waiting.deadline <= now);
+        if let Some(at) = overdue {
+            let Waiting { ticket, .. } = self.waiting.as_mut()?.remove(at)?;
             return Some(Expired::TimedOut(ticket, self.timeout(&ticket)));
         }
         if let Some(overdue) = self.started.iter_mut().find(|started| started.is_overdue(now)) {
@@ -152,9 +144,8 @@ impl<W> CallQueue<W> {
     /// Closes the session: what waits is dropped unrun and counted in the result; what runs is late
     /// from now on and goes on, but for the calls whose keys `cancel` is given.
     pub fn close(&mut self, mut cancel: impl FnMut(CallKey)) -> usize {
-        let dropped = self.waiting.len();
-        self.waiting = VecDeque::new();
-        self.waiting_bytes = 0;
+        let dropped = self.waiting().len();
+        self.waiting = None;
         self.started.retain_mut(|started| {
             started.late = true;
             let cancelled = started.start.ticket.options.cancel_on_close;
@@ -170,43 +161,45 @@ impl<W> CallQueue<W> {
     /// Lets go of memory that is not used.
     pub(crate) fn rest(&mut self) {
         self.started.shrink_to_fit();
-        self.waiting.shrink_to_fit();
+        self.waiting = self.waiting.take().filter(|waiting| !waiting.is_empty());
     }
 
     /// Whether a bound is reached, so that the session must not be read.
     pub fn is_full(&self) -> bool {
-        self.count() >= self.calls_max || self.waiting_bytes >= self.waiting_bytes_max
+        let limits = &self.config.limits;
+        let waiting_bytes: usize = self.waiting().map(|waiting| waiting.ticket.bytes).sum();
+        self.count() >= limits.calls_max || waiting_bytes >= limits.calls_waiting_bytes_max
     }
 
     /// Whether a request with that id waits or runs and is not answered yet.
     pub fn has_request(&self, request: NonZeroU64) -> bool {
         let is = |ticket: &Ticket| ticket.request == Some(request);
         self.started.iter().any(|started| !started.late && is(&started.start.ticket))
-            || self.waiting.iter().any(|waiting| is(&waiting.ticket))
+            || self.waiting().any(|waiting| is(&waiting.ticket))
     }
 
     /// Calls that wait, run or are late.
     pub fn count(&self) -> usize {
-        self.waiting.len() + self.started.len()
+        self.waiting().len() + self.started.len()
     }
 
     /// The next moment at which [`poll_expired`](Self::poll_expired) has something to say.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let waiting = self.waiting.iter().map(|waiting| waiting.deadline).min();
+        let waiting = self.waiting().map(|waiting| waiting.deadline).min();
         earlier(waiting, self.started.iter().map(Started::poll_timeout).min())
     }
 
     fn start(&mut self, now: Instant, deadline: Instant, ticket: Ticket) -> Start {
-        let key = CallKey(self.next_key);
-        self.next_key += 1;
+        let key = CallKey(NonZeroU64::MIN.saturating_add(self.starts));
+        self.starts += 1;
         if !ticket.options.concurrent {
             self.turn = Some(key);
         }
-        let hard_limit = now + ticket.options.hard_limit.unwrap_or(self.hard_limit);
+        let hard_limit = ticket.options.hard_limit.unwrap_or(self.config.limits.call_hard_limit);
         let start = Start { deadline, key, ticket };
         // Most sessions never have two calls at work.
         self.started.reserve_exact(1);
-        self.started.push(Started { hard_limit, late: false, start });
+        self.started.push(Started { hard_limit: now + hard_limit, late: false, start });
         start
     }
 
@@ -220,7 +213,11 @@ impl<W> CallQueue<W> {
     }
 
     fn timeout(&self, ticket: &Ticket) -> Duration {
-        ticket.options.deadline.unwrap_or(self.deadline)
+        ticket.options.deadline.unwrap_or(self.config.limits.call_deadline)
+    }
+
+    fn waiting(&self) -> vec_deque::Iter<'_, Waiting<W>> {
+        self.waiting.as_deref().map(VecDeque::iter).unwrap_or_default()
     }
 }
 
@@ -254,12 +251,16 @@ impl Started {
 
 #[cfg(test)]
 mod tests {
+    use pitaya_proto::dictionary::Dictionary;
+
     use super::*;
+    use crate::Limits;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn queue() -> CallQueue<&'static str> {
-        CallQueue::new(&Limits::default().calls_max(4).calls_waiting_bytes_max(100))
+        let limits = Limits::default().calls_max(4).calls_waiting_bytes_max(100);
+        CallQueue::new(Arc::new(ConnConfig::new("json", Dictionary::default(), limits).unwrap()))
     }
 
     fn at(seconds: u64) -> Instant {

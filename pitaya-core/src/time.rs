@@ -1,6 +1,7 @@
 //! A point in time that the caller chooses, so that a run can be repeated.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::ops::Add;
 use std::time::Duration;
 
@@ -8,26 +9,26 @@ use std::time::Duration;
 ///
 /// `std::time::Instant` cannot be made without reading a clock and cannot be printed; this can,
 /// so a trace reads the same on every machine.
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Instant(u64);
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Instant(NonZeroU64); // One more than the microseconds, so that none takes no room.
 
 impl Instant {
     /// The moment the runtime counts from.
-    pub const ZERO: Self = Self(0);
+    pub const ZERO: Self = Self::from_micros(0);
 
     /// The moment `micros` microseconds after [`Instant::ZERO`].
     pub const fn from_micros(micros: u64) -> Self {
-        Self(micros)
+        Self(NonZeroU64::MIN.saturating_add(micros))
     }
 
     /// Microseconds since [`Instant::ZERO`].
     pub const fn micros(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// How long after `earlier` this is; zero if it is not after.
     pub const fn since(self, earlier: Self) -> Duration {
-        Duration::from_micros(self.0.saturating_sub(earlier.0))
+        Duration::from_micros(self.0.get().saturating_sub(earlier.0.get()))
     }
 }
 
@@ -36,13 +37,26 @@ impl Add<Duration> for Instant {
 
     /// Saturates: a deadline beyond the end of time is never reached.
     fn add(self, later: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(later.as_micros()).unwrap_or(u64::MAX)))
+        let micros = later.as_secs().saturating_mul(1_000_000);
+        Self(self.0.saturating_add(micros.saturating_add(later.subsec_micros().into())))
+    }
+}
+
+impl Default for Instant {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
+impl fmt::Debug for Instant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Instant").field(&self.micros()).finish()
     }
 }
 
 impl fmt::Display for Instant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (seconds, micros) = (self.0 / 1_000_000, self.0 % 1_000_000);
+        let (seconds, micros) = (self.micros() / 1_000_000, self.micros() % 1_000_000);
         let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
         write!(f, "{hours:02}:{minutes:02}:{:02}.{micros:06}", seconds % 60)
     }
@@ -50,7 +64,10 @@ impl fmt::Display for Instant {
 
 /// The earlier of two deadlines, either of which may not exist.
 pub fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    a.into_iter().chain(b).min()
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (only, None) | (None, only) => only,
+    }
 }
 
 #[cfg(test)]

@@ -13,8 +13,8 @@ use pitaya_core::cluster::{
     ServerId, ServerInfo,
 };
 use pitaya_core::{
-    CallKey, Counter, Counters, Error, Instant, Limits, Machine, Next, Options, RouteEntry,
-    RouteTable, SessionId, Visibility,
+    CallKey, ConnConfig, Counter, Counters, Dictionary, Error, Instant, Limits, Machine, Next,
+    Options, RouteEntry, RouteTable, SessionId, Visibility,
 };
 use pitaya_proto::protos::{Msg, MsgType, Request, Response, RpcType, Session};
 use pitaya_proto::zlib::Scratch;
@@ -250,8 +250,9 @@ struct End {
 
 impl End {
     fn new(kind: &'static str, dialled: u64, limits: Limits) -> Self {
-        let (counters, me) = (Arc::<Counters>::default(), Arc::new(server(kind)));
-        let config = LinkConfig { counters: Arc::clone(&counters), limits, me };
+        let conn = ConnConfig::new("json", Dictionary::default(), limits).unwrap();
+        let (counters, me) = (Arc::clone(&conn.counters), Arc::new(server(kind)));
+        let config = LinkConfig { conn: Arc::new(conn), me };
         let torn = Options { cancel_on_close: true, ..Options::default() };
         let entries = vec![
             RouteEntry::request("t.ask"),

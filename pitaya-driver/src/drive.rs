@@ -17,6 +17,7 @@ use pitaya_core::{
 };
 use pitaya_proto::zlib::Scratch;
 use smallvec::SmallVec;
+use thin_vec::ThinVec;
 
 use crate::drive::socket::{End, Peer, Socket, Written};
 use crate::mailbox::Mailbox;
@@ -63,7 +64,7 @@ pub struct Drive<R, I, M: Machine, S> {
     config: Arc<DriveConfig<R>>,
     socket: Socket<I>,
     /// The beginning of a packet, or what came while nothing could be taken.
-    held: Vec<u8>,
+    held: ThinVec<u8>,
     engine: Engine<M, S>,
     mailbox: Arc<Mailbox<M::Command>>,
     alarm: Alarm,
@@ -110,7 +111,7 @@ where
         Self {
             config,
             socket: Socket::new(io, transport),
-            held: Vec::new(),
+            held: ThinVec::new(),
             engine: Engine { machine, serve },
             mailbox,
             alarm,
@@ -139,9 +140,9 @@ where
             let read = wants_bytes && self.read(&mut turn, &mut buffers.read, &mut buffers.room);
             let goes_on = match self.socket.write(&mut turn, &mut self.engine.machine) {
                 Written::Failed => true,
-                Written::Nothing => commanded || read,
+                Written::Nothing => read,
                 // It makes room for what could not be taken before.
-                Written::Some => commanded || read || !wants_bytes,
+                Written::Some => read || !wants_bytes,
             };
             if goes_on && !turn.is_over() {
                 continue;
@@ -207,7 +208,7 @@ where
         let consumed = self.held.len() - input.len();
         if input.is_empty() {
             // An idle connection owns no buffer.
-            self.held = Vec::new();
+            self.held = ThinVec::new();
         } else {
             self.held.drain(..consumed);
         }
@@ -260,7 +261,7 @@ where
     /// Closes what is finished and waits for what is not.
     fn rest(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
         if self.engine.machine.is_finished() {
-            self.held = Vec::new();
+            self.held = ThinVec::new();
             let closed = self.socket.poll_close(now, cx, self.config.linger_timeout);
             let done = self.engine.serve.is_done() && self.engine.machine.poll_timeout().is_none();
             if closed && done {

@@ -1,6 +1,7 @@
 //! Futures that move bytes between sockets and decisions, written once for every runtime.
 
 mod client;
+pub mod clock;
 pub mod cluster;
 mod drive;
 mod mailbox;

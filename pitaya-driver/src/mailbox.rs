@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use thin_vec::ThinVec;
+
 use crate::drive::Commands;
 
 /// A bounded queue of commands with one reader: the task that owns the machine.
@@ -23,7 +25,7 @@ pub struct Mailbox<C> {
 struct Inner<C> {
     bytes: usize,
     closed: bool,
-    commands: Vec<C>,
+    commands: ThinVec<C>,
     cut: bool,
     reader: Option<Waker>,
 }
@@ -44,7 +46,7 @@ impl<C> Mailbox<C> {
     /// An empty mailbox; `bytes_max` bounds what the senders say their commands hold.
     pub fn new(commands_max: usize, bytes_max: usize) -> Self {
         let inner =
-            Inner { bytes: 0, closed: false, commands: Vec::new(), cut: false, reader: None };
+            Inner { bytes: 0, closed: false, commands: ThinVec::new(), cut: false, reader: None };
         Self { inner: Mutex::new(inner), any: AtomicBool::new(false), bytes_max, commands_max }
     }
 
@@ -162,9 +164,11 @@ impl<C> Mailbox<C> {
 impl<C> Inner<C> {
     /// Whether there were any.
     fn take(&mut self, commands: &mut Commands<C>) -> bool {
-        self.bytes = 0;
         let any = !self.commands.is_empty();
-        commands.extend(self.commands.drain(..));
+        if any {
+            self.bytes = 0;
+            commands.extend(self.commands.drain(..));
+        }
         any
     }
 

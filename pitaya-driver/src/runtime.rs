@@ -24,6 +24,12 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
     /// The time. It never goes back.
     fn now(&self) -> Instant;
 
+    /// The time as of some milliseconds ago at most, and never later than it is: for whoever asks
+    /// so often that the price of the exact one counts.
+    fn rough_now(&self) -> Instant {
+        self.now()
+    }
+
     /// A timer that is not set.
     fn timer(&self) -> Self::Timer;
 

@@ -13,26 +13,26 @@ pub(crate) struct Wheel<T> {
     /// All ticks up to this one are done with.
     tick: u64,
     entries: Vec<Entry<T>>,
-    free: Vec<usize>,
-    slots: Vec<Vec<usize>>,
+    free: Vec<u32>,
+    slots: Vec<Vec<u32>>,
     occupied: [u64; LEVELS],
 }
 
 /// Names a deadline of a [`Wheel`] that has not been reached.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct WheelKey {
-    at: usize,
-    generation: u64,
+    at: u32,
+    generation: u32,
 }
 
 #[derive(Debug)]
 struct Entry<T> {
     tick: u64,
-    slot: usize,
+    slot: u16,
     /// Where in the slot it is, so that it can be taken out.
-    position: usize,
+    position: u32,
     /// Tells the uses of one entry apart.
-    generation: u64,
+    generation: u32,
     value: Option<T>,
 }
 
@@ -49,11 +49,11 @@ impl<T> Wheel<T> {
         let tick = self.rounded(deadline.micros().div_ceil(TICK_MICROS).max(self.tick + 1));
         let at = self.free.pop().unwrap_or_else(|| {
             self.entries.push(Entry { tick, slot: 0, position: 0, generation: 0, value: None });
-            self.entries.len() - 1
+            u32::try_from(self.entries.len() - 1).expect("each of them has memory of its own")
         });
-        let entry = &mut self.entries[at];
+        let entry = &mut self.entries[at as usize];
         (entry.tick, entry.value) = (tick, Some(value));
-        entry.generation += 1;
+        entry.generation = entry.generation.wrapping_add(1);
         let generation = entry.generation;
         self.link(at);
         WheelKey { at, generation }
@@ -61,7 +61,7 @@ impl<T> Wheel<T> {
 
     /// Takes a deadline back, with its value; nothing if it has been reached.
     pub(crate) fn cancel(&mut self, key: WheelKey) -> Option<T> {
-        let entry = &self.entries[key.at];
+        let entry = &self.entries[key.at as usize];
         if entry.value.is_none() || entry.generation != key.generation {
             return None;
         }
@@ -80,7 +80,7 @@ impl<T> Wheel<T> {
                 (0..LEVELS).rev().filter(|level| tick.trailing_zeros() as usize >= BITS * level)
             {
                 for at in self.empty(level) {
-                    if self.entries[at].tick > tick {
+                    if self.entries[at as usize].tick > tick {
                         self.link(at);
                     } else if let Some(value) = self.take(at) {
                         reached(value);
@@ -120,24 +120,25 @@ impl<T> Wheel<T> {
         tick.checked_next_multiple_of(grain).unwrap_or(tick)
     }
 
-    fn link(&mut self, at: usize) {
-        let tick = self.entries[at].tick;
+    fn link(&mut self, at: u32) {
+        let tick = self.entries[at as usize].tick;
         let ahead = tick.saturating_sub(self.tick).min(REACH);
         let level =
             (0..LEVELS).find(|level| ahead < 1 << (BITS * (level + 1))).unwrap_or(LEVELS - 1);
         let index = ((self.tick + ahead) >> (BITS * level)) as usize % SLOTS;
         let slot = level * SLOTS + index;
         self.occupied[level] |= 1 << index;
-        let position = self.slots[slot].len();
+        let entry = &mut self.entries[at as usize];
+        (entry.slot, entry.position) = (slot as u16, self.slots[slot].len() as u32);
         self.slots[slot].push(at);
-        (self.entries[at].slot, self.entries[at].position) = (slot, position);
     }
 
-    fn unlink(&mut self, at: usize) {
-        let Entry { slot, position, .. } = self.entries[at];
-        self.slots[slot].swap_remove(position);
-        if let Some(&moved) = self.slots[slot].get(position) {
-            self.entries[moved].position = position;
+    fn unlink(&mut self, at: u32) {
+        let Entry { slot, position, .. } = self.entries[at as usize];
+        let slot = usize::from(slot);
+        self.slots[slot].swap_remove(position as usize);
+        if let Some(&moved) = self.slots[slot].get(position as usize) {
+            self.entries[moved as usize].position = position;
         }
         if self.slots[slot].is_empty() {
             self.occupied[slot / SLOTS] &= !(1 << (slot % SLOTS));
@@ -145,15 +146,15 @@ impl<T> Wheel<T> {
     }
 
     /// Empties the slot of the present tick.
-    fn empty(&mut self, level: usize) -> Vec<usize> {
+    fn empty(&mut self, level: usize) -> Vec<u32> {
         let index = (self.tick >> (BITS * level)) as usize % SLOTS;
         self.occupied[level] &= !(1 << index);
         std::mem::take(&mut self.slots[level * SLOTS + index])
     }
 
-    fn take(&mut self, at: usize) -> Option<T> {
+    fn take(&mut self, at: u32) -> Option<T> {
         self.free.push(at);
-        self.entries[at].value.take()
+        self.entries[at as usize].value.take()
     }
 }
 

@@ -21,12 +21,12 @@ mod stream;
 use std::cell::RefCell;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{self, Poll};
 
 use async_io::Async;
 use async_signal::{Signal, Signals};
-use pitaya_driver::{Native, Runtime, Timer};
+use pitaya_driver::{Native, Runtime, Timer, clock};
 use smol::Executor;
 use smol::stream::StreamExt as _;
 
@@ -51,7 +51,11 @@ impl Runtime for Smol {
     type Timer = Alarm;
 
     fn now(&self) -> Instant {
-        Instant::ZERO + start().elapsed()
+        clock::now()
+    }
+
+    fn rough_now(&self) -> Instant {
+        clock::rough_now()
     }
 
     fn timer(&self) -> Alarm {
@@ -125,14 +129,9 @@ pub struct Alarm(async_io::Timer);
 
 impl Timer for Alarm {
     fn poll_at(&mut self, cx: &mut task::Context<'_>, deadline: Instant) -> Poll<()> {
-        self.0.set_at(start() + deadline.since(Instant::ZERO));
+        self.0.set_after(deadline.since(clock::now()));
         std::pin::Pin::new(&mut self.0).poll(cx).map(|_| ())
     }
-}
-
-fn start() -> std::time::Instant {
-    static START: OnceLock<std::time::Instant> = OnceLock::new();
-    *START.get_or_init(std::time::Instant::now)
 }
 
 #[cfg(test)]

@@ -22,10 +22,10 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{self, Poll};
 
-use pitaya_driver::{Native, Runtime, Timer};
+use pitaya_driver::{Native, Runtime, Timer, clock};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Handle};
 use tokio::signal::unix::{SignalKind, signal};
@@ -44,8 +44,11 @@ impl Runtime for Tokio {
     type Timer = Alarm;
 
     fn now(&self) -> Instant {
-        static START: OnceLock<std::time::Instant> = OnceLock::new();
-        Instant::ZERO + START.get_or_init(std::time::Instant::now).elapsed()
+        clock::now()
+    }
+
+    fn rough_now(&self) -> Instant {
+        clock::rough_now()
     }
 
     fn timer(&self) -> Alarm {

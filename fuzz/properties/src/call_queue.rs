@@ -1,13 +1,15 @@
 //! The call queue against its rules, kept by a plain list that is searched anew for every question.
 
 use std::num::NonZeroU64;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::Arbitrary;
 use pitaya_core::{
-    CallKey, CallQueue, Ended, Expired, Instant, Limits, Options, RouteEntry, RouteId, RouteTable,
-    Start, Ticket,
+    CallKey, CallQueue, ConnConfig, Ended, Expired, Instant, Limits, Options, RouteEntry, RouteId,
+    RouteTable, Start, Ticket,
 };
+use pitaya_proto::dictionary::Dictionary;
 
 use crate::script::Script;
 
@@ -19,7 +21,7 @@ pub fn call_queue(data: &[u8]) {
         _ => Limits::default(),
     };
     let mut run = Run {
-        queue: CallQueue::new(&limits),
+        queue: CallQueue::new(config(limits.clone())),
         rules: Rules { calls: Vec::new(), limits },
         now: Instant::ZERO,
         route: route(),
@@ -345,6 +347,11 @@ impl Rules {
         let mut open = self.with(|state| matches!(state, State::Waiting | State::Running));
         open.any(|at| self.calls[at].ticket.request == Some(id))
     }
+}
+
+fn config(limits: Limits) -> Arc<ConnConfig> {
+    let config = ConnConfig::new("json", Dictionary::default(), limits);
+    Arc::new(config.expect("an empty dictionary is short"))
 }
 
 fn seconds(byte: u8) -> Duration {

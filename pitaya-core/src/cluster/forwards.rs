@@ -50,10 +50,10 @@ impl Forwards {
 
     /// What the reply to a call means; `None` if no call was forwarded under this key.
     pub(crate) fn handle_reply(&mut self, key: CallKey) -> Option<Ended> {
-        if key.0 & FORWARDED == 0 {
+        if key.0.get() & FORWARDED.get() == 0 {
             return None;
         }
-        let id = RequestId::from_wire(key.0 & !FORWARDED);
+        let id = RequestId::from_wire(key.0.get() & !FORWARDED.get());
         let asked = id.zip(self.0.as_mut()).and_then(|(id, calls)| calls.finish(id));
         Some(asked.map_or(Ended::Late, |(request, _)| Ended::Answers(request)))
     }
@@ -84,4 +84,4 @@ impl Forwards {
 }
 
 /// What tells the keys of forwarded calls from those of calls that run here.
-const FORWARDED: u64 = 1 << 63;
+const FORWARDED: NonZeroU64 = NonZeroU64::new(1 << 63).expect("it is not zero");

@@ -1,9 +1,10 @@
 //! The calls that another server sends for its sessions.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use crate::queue::{CallQueue, Ended, Expired, Start, Ticket};
-use crate::{CallKey, Instant, Limits, SessionId};
+use crate::{CallKey, ConnConfig, Instant, SessionId};
 
 /// A [`CallQueue`] for each session of one frontend that has calls here; so they run by the same
 /// rules as those of sessions that are connected to this server.
@@ -17,7 +18,7 @@ pub struct Guests<W> {
     due: BTreeSet<(Instant, SessionId)>,
     /// Sessions whose turn may have become free.
     ready: VecDeque<SessionId>,
-    limits: Limits,
+    config: Arc<ConnConfig>,
 }
 
 #[derive(Debug)]
@@ -31,14 +32,9 @@ struct Guest<W> {
 pub struct Full;
 
 impl<W> Guests<W> {
-    /// No calls yet; each session has the bounds of `limits`.
-    pub fn new(limits: &Limits) -> Self {
-        Self {
-            sessions: BTreeMap::new(),
-            due: BTreeSet::new(),
-            ready: VecDeque::new(),
-            limits: limits.clone(),
-        }
+    /// No calls yet; each session has the bounds of a server.
+    pub fn new(config: Arc<ConnConfig>) -> Self {
+        Self { sessions: BTreeMap::new(), due: BTreeSet::new(), ready: VecDeque::new(), config }
     }
 
     /// Takes a call of a session, as [`CallQueue::arrive`].
@@ -49,8 +45,8 @@ impl<W> Guests<W> {
     pub fn arrive(
         &mut self, now: Instant, session: SessionId, ticket: Ticket, keep: impl FnOnce() -> W,
     ) -> Result<Option<Start>, Full> {
-        let limits = &self.limits;
-        let new = || Guest { calls: CallQueue::new(limits), due: None };
+        let config = &self.config;
+        let new = || Guest { calls: CallQueue::new(Arc::clone(config)), due: None };
         let guest = self.sessions.entry(session).or_insert_with(new);
         if guest.calls.is_full() {
             return Err(Full);
@@ -135,14 +131,17 @@ mod tests {
     use std::num::NonZeroU64;
     use std::time::Duration;
 
+    use pitaya_proto::dictionary::Dictionary;
+
     use super::*;
-    use crate::{Options, RouteId};
+    use crate::{Limits, Options, RouteId};
 
     const ANN: SessionId = SessionId(1);
     const BOB: SessionId = SessionId(2);
 
     fn guests() -> Guests<&'static str> {
-        Guests::new(&Limits::default().calls_max(3))
+        let limits = Limits::default().calls_max(3);
+        Guests::new(ConnConfig::new("json", Dictionary::default(), limits).unwrap().into())
     }
 
     fn ticket(id: u64) -> Ticket {

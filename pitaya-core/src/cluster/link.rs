@@ -81,7 +81,7 @@ impl<W> Link<W> {
             dialled,
             peer: None,
             outbox: Outbox::default(),
-            calls: Calls::new(config.limits.link_calls_max),
+            calls: Calls::new(config.conn.limits.link_calls_max),
             calls_due: None,
             serving: BTreeSet::new(),
             failed: VecDeque::new(),
@@ -151,11 +151,11 @@ impl<W> Link<W> {
             Frame::Push(push) => Some(LinkEvent::Push(push)),
             Frame::Reply { id, response } => {
                 let asked = RequestId::from_wire(id.into()).and_then(|id| self.calls.finish(id));
-                self.config.counters.add_many(Counter::RepliesLate, asked.is_none().into());
+                self.config.conn.counters.add_many(Counter::RepliesLate, asked.is_none().into());
                 asked.map(|waiter| LinkEvent::Reply { waiter, result: Ok(response) })
             }
             Frame::Seat(seat) => {
-                let uid_bytes_max = self.config.limits.uid_bytes_max;
+                let uid_bytes_max = self.config.conn.limits.uid_bytes_max;
                 let said = Said::of_seat(seat, uid_bytes_max).ok_or(LinkEnd::Unexpected)?;
                 Some(LinkEvent::Said(said))
             }
@@ -193,8 +193,8 @@ impl<W> Link<W> {
     /// Whether a call of the peer may run here. One too many is answered at once.
     fn admit(&mut self, now: Instant, id: Option<u32>) -> Result<bool, LinkEnd> {
         let Some(id) = id else { return Ok(true) };
-        if self.serving.len() >= self.config.limits.link_calls_max {
-            self.config.counters.add(Counter::LinkCallsRefused);
+        if self.serving.len() >= self.config.conn.limits.link_calls_max {
+            self.config.conn.counters.add(Counter::LinkCallsRefused);
             self.reply(now, id, &refusal(&error::SERVER_BUSY.into()));
             return Ok(false);
         }
@@ -229,12 +229,12 @@ impl<W> Link<W> {
     }
 
     fn is_full(&self) -> bool {
-        self.outbox.remaining() >= self.config.limits.link_outbound_bytes_max
+        self.outbox.remaining() >= self.config.conn.limits.link_outbound_bytes_max
     }
 
     /// A call that is not sent.
     fn fail(&mut self, waiter: W, why: error::Entry) {
-        self.config.counters.add(Counter::LinkCallsRefused);
+        self.config.conn.counters.add(Counter::LinkCallsRefused);
         self.failed.push_back((waiter, why.into()));
     }
 
@@ -259,7 +259,7 @@ impl<W> Link<W> {
     /// Sends what nobody waits for, as long as the peer takes it.
     fn tell(&mut self, now: Instant, frame: &Frame<'_>) {
         if self.refusal().is_some() || self.send(now, frame).is_err() {
-            self.config.counters.add(Counter::LinkFramesDropped);
+            self.config.conn.counters.add(Counter::LinkFramesDropped);
         }
     }
 
@@ -273,7 +273,7 @@ impl<W> Link<W> {
             link::encode(frame, out)?;
             let body_bytes = out.len() - before - link::HEADER_BYTES;
             // More than the peer takes, which has the same limit.
-            let fits = body_bytes <= self.config.limits.link_frame_bytes_max;
+            let fits = body_bytes <= self.config.conn.limits.link_frame_bytes_max;
             if fits { Ok(()) } else { Err(FrameTooLarge(body_bytes)) }
         })
     }
@@ -314,7 +314,7 @@ impl<W> Link<W> {
 
     /// When the peer is not there, or not any more.
     fn gone_at(&self) -> (Instant, LinkEnd) {
-        let limits = &self.config.limits;
+        let limits = &self.config.conn.limits;
         match self.peer {
             None => (self.began + limits.link_hello_timeout, LinkEnd::NoHello),
             Some(_) if self.outbox.has_remaining() && self.written < self.heard => {
@@ -326,7 +326,7 @@ impl<W> Link<W> {
 
     fn suspect_at(&self) -> Option<Instant> {
         let heard = self.peer.as_ref().filter(|_| !self.suspect).map(|_| self.heard);
-        heard.map(|heard| heard + self.config.limits.link_suspect_after)
+        heard.map(|heard| heard + self.config.conn.limits.link_suspect_after)
     }
 
     fn expire_calls(&mut self, now: Instant) {
@@ -351,7 +351,7 @@ impl<W> Link<W> {
                 return Next::NeedBytes;
             }
             let mut rest = *input;
-            match link::decode(&mut rest, self.config.limits.link_frame_bytes_max) {
+            match link::decode(&mut rest, self.config.conn.limits.link_frame_bytes_max) {
                 Ok(Some(frame)) => {
                     self.heard = now;
                     if std::mem::take(&mut self.suspect) {
@@ -429,18 +429,18 @@ impl<W> Machine for Link<W> {
         }
         if self.suspect_at().is_some_and(|at| at <= now) {
             self.suspect = true;
-            self.config.counters.add(Counter::LinksSuspected);
+            self.config.conn.counters.add(Counter::LinksSuspected);
             self.fail_all(error::SERVER_LOST);
             self.signs.push_back(Sign::Suspected);
         }
-        if self.spoke + self.config.limits.link_heartbeat <= now {
+        if self.spoke + self.config.conn.limits.link_heartbeat <= now {
             // A frame without a body fits.
             let _ = self.send(now, &Frame::Heartbeat);
         }
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let beat = self.spoke + self.config.limits.link_heartbeat;
+        let beat = self.spoke + self.config.conn.limits.link_heartbeat;
         let next =
             earliest([Some(self.gone_at().0), Some(beat), self.suspect_at(), self.calls_due]);
         next.filter(|_| !self.closed)

@@ -100,7 +100,7 @@ impl<W> Peer<W> {
     ) -> Self {
         Self {
             link: Link::new(Arc::clone(&config), now, proven, dialled),
-            guests: Guests::new(&config.limits),
+            guests: Guests::new(Arc::clone(&config.conn)),
             config,
             routes,
             abandoned: VecDeque::new(),
@@ -153,7 +153,7 @@ impl<W> Peer<W> {
             return Err(Error::handler_not_found(&msg.route));
         };
         let options = self.routes.entry(route).options;
-        let own = options.deadline.unwrap_or(self.config.limits.call_deadline);
+        let own = options.deadline.unwrap_or(self.config.conn.limits.call_deadline);
         let options = Options { deadline: Some(own.min(deadline.since(now))), ..options };
         let request_id = id.and_then(|id| NonZeroU64::new(id.into()));
         let ticket = Ticket { bytes: msg.data.len(), options, request: request_id, route };
@@ -167,14 +167,14 @@ impl<W> Peer<W> {
         let keep = || kept.take().expect("it is kept once");
         let started = self.guests.arrive(now, session, ticket, keep);
         let start = started.map_err(|Full| {
-            self.config.counters.add(Counter::LinkCallsRefused);
+            self.config.conn.counters.add(Counter::LinkCallsRefused);
             Error::from(error::SERVER_BUSY)
         })?;
         Ok(start.zip(kept).map(|(start, guest)| self.call(session, start, guest)))
     }
 
     fn call<'e>(&self, session: SessionId, start: Start, guest: Guest) -> PeerEvent<'e, W> {
-        self.config.counters.add(Counter::CallsStarted);
+        self.config.conn.counters.add(Counter::CallsStarted);
         let call = Call {
             body: Cow::Owned(guest.body.into()),
             context: guest.context,
@@ -203,9 +203,9 @@ impl<W> Peer<W> {
                     Err(why) => self.refuse(now, Some(id), &why, scratch),
                 }
             }
-            Ended::Late => self.config.counters.add(Counter::RepliesLate),
+            Ended::Late => self.config.conn.counters.add(Counter::RepliesLate),
             Ended::Notified(_) if reply.is_err() => {
-                self.config.counters.add(Counter::NotifiesFailed);
+                self.config.conn.counters.add(Counter::NotifiesFailed);
             }
             Ended::Nothing | Ended::Notified(_) => {}
         }
@@ -225,13 +225,13 @@ impl<W> Peer<W> {
     ) {
         match expired {
             Expired::TimedOut(ticket, timeout) => {
-                self.config.counters.add(Counter::CallsExpired);
+                self.config.conn.counters.add(Counter::CallsExpired);
                 let error = Error::request_timeout(self.routes.name(ticket.route), timeout);
                 let id = ticket.request.and_then(|id| u32::try_from(id.get()).ok());
                 self.refuse(now, id, &error, scratch);
             }
             Expired::Abandoned(key, ticket) => {
-                self.config.counters.add(Counter::CallsAbandoned);
+                self.config.conn.counters.add(Counter::CallsAbandoned);
                 let route = self.routes.name(ticket.route);
                 tracing::debug!(%route, "a handler reached its hard limit and is dropped");
                 self.abandoned.push_back((session, key));
@@ -243,7 +243,7 @@ impl<W> Peer<W> {
     fn close(&mut self, session: SessionId) {
         let abandoned = &mut self.abandoned;
         let dropped = self.guests.close(session, |key| abandoned.push_back((session, key)));
-        self.config.counters.add_many(Counter::CallsDropped, dropped as u64);
+        self.config.conn.counters.add_many(Counter::CallsDropped, dropped as u64);
     }
 
     /// What has to be known before the owner hears of it.

@@ -70,9 +70,7 @@ impl<W> ClientConn<W> {
             unfinished_bytes: 0,
             config: Arc::clone(&config),
         };
-        if config.compression {
-            conn.line.deflated_bytes_min = config.limits.compression_bytes_min;
-        }
+        conn.line.inflates = config.compression;
         let mut body = Vec::new();
         config.handshake.encode(&mut body);
         let handshake = |out: &mut Vec<u8>| packet::encode(PacketKind::Handshake, &body, out);
@@ -224,7 +222,7 @@ impl<W> ClientConn<W> {
         }
         let code = server.dictionary.code(route);
         let route = code.map_or(Route::Name(route.as_bytes()), Route::Code);
-        let message = message(route, self.line.body(body, scratch));
+        let message = message(route, self.line.body(body, scratch, &self.config.limits));
         self.line.write(now, |out| message.encode_packet(out)).map_err(Error::from)
     }
 

@@ -7,7 +7,8 @@ use crate::Instant;
 /// Both heartbeat deadlines of one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Heartbeat {
-    period: Duration,
+    /// In milliseconds, which are exact enough.
+    period: u32,
     pub(crate) next_beat: Instant,
     /// Any packet proves that the peer is alive, not only a heartbeat.
     pub(crate) last_heard: Instant,
@@ -15,28 +16,30 @@ pub(crate) struct Heartbeat {
 
 impl Heartbeat {
     pub(crate) fn new(period: Duration, now: Instant) -> Self {
-        Self { period, next_beat: now + period, last_heard: now }
+        let millis = u32::try_from(period.as_millis()).unwrap_or(u32::MAX);
+        Self { period: millis, next_beat: now + period, last_heard: now }
     }
 
     /// Whether a heartbeat is due; if so the next one is a period later.
     pub(crate) fn handle_timeout(&mut self, now: Instant) -> bool {
         let due = self.next_beat <= now;
         if due {
-            self.next_beat = now + self.period;
+            self.next_beat = now + Duration::from_millis(self.period.into());
         }
         due
     }
 
     /// When silence has lasted too long.
     pub(crate) fn dead_at(&self) -> Instant {
-        self.last_heard + self.period.saturating_mul(HALF_PERIODS_MAX) / 2 + GRACE
+        let silence = u64::from(self.period) * HALF_PERIODS_MAX / 2 + GRACE_MILLIS;
+        self.last_heard + Duration::from_millis(silence)
     }
 }
 
 /// JavaScript clients answer a beat one period after it came, so two periods and a round trip are
 /// healthy silence; Pitaya itself gives up after two to three.
-const HALF_PERIODS_MAX: u32 = 5;
-const GRACE: Duration = Duration::from_secs(1);
+const HALF_PERIODS_MAX: u64 = 5;
+const GRACE_MILLIS: u64 = 1000;
 
 #[cfg(test)]
 mod tests {

@@ -25,8 +25,8 @@ pub(crate) struct Line {
     pub(crate) heartbeat: Option<Heartbeat>,
     /// Nothing is read, so silence is not held against the peer.
     pub(crate) paused: bool,
-    /// Shorter bodies are not compressed.
-    pub(crate) deflated_bytes_min: usize,
+    /// The peer inflates, so what is long may be compressed.
+    pub(crate) inflates: bool,
     /// Why, which most connections never hold.
     pub(crate) closed: Option<Box<CloseReason>>,
     pub(crate) told: bool,
@@ -42,7 +42,7 @@ impl Line {
             packet_by: None,
             heartbeat: None,
             paused: false,
-            deflated_bytes_min: usize::MAX,
+            inflates: false,
             closed: None,
             told: false,
             written_at: now,
@@ -71,9 +71,16 @@ impl Line {
     }
 
     /// A body as it is to be sent: compressed, if that may be and makes it shorter.
-    pub(crate) fn body<'m>(&self, body: &'m [u8], scratch: &'m mut Scratch) -> Body<'m> {
-        let worth_it = body.len() >= self.deflated_bytes_min;
+    pub(crate) fn body<'m>(
+        &self, body: &'m [u8], scratch: &'m mut Scratch, limits: &Limits,
+    ) -> Body<'m> {
+        let worth_it = self.deflates(body.len(), limits);
         if worth_it { Body::deflate(body, scratch) } else { Body::Plain(body) }
+    }
+
+    /// Whether to try and compress a body of `bytes`.
+    pub(crate) fn deflates(&self, bytes: usize, limits: &Limits) -> bool {
+        self.inflates && bytes >= limits.compression_bytes_min
     }
 
     /// Queues one packet.

@@ -151,7 +151,7 @@ impl ServerConn {
     /// Queues a push that goes to others too.
     pub fn broadcast(&mut self, now: Instant, push: &Broadcast, scratch: &mut Scratch) {
         let (code, bytes) = (self.code(&push.route), push.body.len());
-        match push.packet(code, bytes >= self.line.deflated_bytes_min, scratch) {
+        match push.packet(code, self.line.deflates(bytes, &self.config.limits), scratch) {
             Some(packet) if self.takes_push(now, bytes) => {
                 self.line.write_packet(now, packet);
                 self.config.counters.add(Counter::PushesTaken);
@@ -313,9 +313,7 @@ impl ServerConn {
         let answer = if judged.is_ok() { &config.accepted } else { &config.refused };
         self.line.write_packet(now, answer);
         let request = judged?;
-        if config.compression && request.inflates() {
-            self.line.deflated_bytes_min = config.limits.compression_bytes_min;
-        }
+        self.line.inflates = config.compression && request.inflates();
         self.reads_codes = request.reads_route_codes();
         self.handshake = Some(Box::new(request));
         self.line.phase = Phase::AwaitAck;
@@ -351,7 +349,7 @@ impl ServerConn {
         &mut self, now: Instant, body: &'m [u8], scratch: &'m mut Scratch,
         message: impl FnOnce(Body<'m>) -> Message<'m>,
     ) -> Result<(), EncodeError> {
-        let message = message(self.line.body(body, scratch));
+        let message = message(self.line.body(body, scratch, &self.config.limits));
         self.line.write(now, |out| message.encode_packet(out))
     }
 }

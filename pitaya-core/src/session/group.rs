@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, Weak};
 
 use pitaya_proto::error::Error;
 use slab::Slab;
+use thin_vec::ThinVec;
 
 use crate::app::codec::{Encode, Json, encode_push};
-use crate::session::handle::{Session, SessionHandle, Shared, lock};
+use crate::session::handle::{Host, Session, SessionHandle, Shared, lock};
 use crate::{Broadcast, Command, Counter};
 
 /// Sessions that are pushed to together, in an application that speaks `C`: a room, a guild, a
@@ -32,10 +33,16 @@ pub struct Group<C = Json>(Arc<Members>, PhantomData<fn() -> C>);
 
 /// A list rather than a set, so that members come in the same order in every run.
 #[derive(Default)]
-pub(super) struct Members(Mutex<Slab<Weak<Shared>>>);
+pub(super) struct Members(Mutex<Slab<Member>>);
+
+struct Member {
+    /// Reached without asking whether the session is still there: it knows by itself.
+    host: Arc<dyn Host>,
+    session: Weak<Shared>,
+}
 
 /// The groups of one session and its place in each; nothing once it is closed.
-pub(super) type Joined = Option<Vec<(Weak<Members>, usize)>>;
+pub(super) type Joined = Option<ThinVec<(Weak<Members>, usize)>>;
 
 impl<C> Group<C> {
     /// Makes a session a member. Whether it is one now, as it may have been before: a closed
@@ -53,7 +60,9 @@ impl<C> Group<C> {
             return false;
         }
         groups.retain(|(group, _)| group.strong_count() > 0);
-        groups.push((Arc::downgrade(&self.0), members.insert(Arc::downgrade(&session.0))));
+        let (host, member) = (Arc::clone(&session.0.host), Arc::downgrade(&session.0));
+        let place = members.insert(Member { host, session: member });
+        groups.push((Arc::downgrade(&self.0), place));
         true
     }
 
@@ -72,7 +81,8 @@ impl<C> Group<C> {
 
     /// The members, whose ids and user ids they know.
     pub fn members(&self) -> Vec<Session<C>> {
-        let members: Vec<_> = lock(&self.0.0).iter().filter_map(|(_, it)| it.upgrade()).collect();
+        let alive = |(_, member): (usize, &Member)| member.session.upgrade();
+        let members: Vec<_> = lock(&self.0.0).iter().filter_map(alive).collect();
         members.into_iter().map(|member| Session(member, PhantomData)).collect()
     }
 
@@ -102,10 +112,8 @@ impl<C> Group<C> {
         C: Encode<T>,
     {
         let push = Arc::new(Broadcast::new(route, encode_push::<C, T>(route, value)?));
-        let send = |member: &Shared| member.host.send(Command::Broadcast(Arc::clone(&push)));
-        let members = lock(&self.0.0);
-        let members = members.iter().filter_map(|(_, member)| member.upgrade());
-        Ok(members.filter(|member| send(member)).count())
+        let send = |member: &Member| member.host.send(Command::Broadcast(Arc::clone(&push)));
+        Ok(lock(&self.0.0).iter().filter(|(_, member)| send(member)).count())
     }
 
     fn place(&self, joined: &Joined) -> Option<usize> {
@@ -153,7 +161,7 @@ mod tests {
     use pitaya_proto::handshake::HandshakeRequest;
 
     use super::*;
-    use crate::session::{Host, HostFuture};
+    use crate::session::HostFuture;
     use crate::{ConnConfig, Instant, Limits, SessionId};
 
     #[test]
@@ -184,7 +192,7 @@ mod tests {
         drop(group);
         assert!(members.upgrade().is_none());
         assert!(Group::<Json>::default().join(&ann), "and the memory of that group is let go");
-        assert_eq!(lock(&ann.0.joined).as_ref().map(Vec::len), Some(1));
+        assert_eq!(lock(&ann.0.joined).as_ref().map(|groups| groups.len()), Some(1));
         drop(ann);
         assert!(handle.upgrade().is_none());
     }

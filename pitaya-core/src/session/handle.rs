@@ -10,6 +10,7 @@ use pitaya_proto::error::{self, Error};
 use pitaya_proto::handshake::HandshakeRequest;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use thin_vec::ThinVec;
 
 use crate::app::codec::{Encode, Json, encode_push};
 use crate::cluster::ClusterHost;
@@ -191,7 +192,7 @@ impl SessionHandle {
     pub(super) fn with(
         id: SessionId, remote: Option<SocketAddr>, host: Arc<dyn Host>, data: SessionData,
     ) -> Self {
-        let (data, joined) = (Mutex::new(data), Mutex::new(Some(Vec::new())));
+        let (data, joined) = (Mutex::new(data), Mutex::new(Some(ThinVec::new())));
         let shared = Shared { data, host, id, joined, remote, uid: OnceLock::new() };
         Self(Arc::new(shared), PhantomData)
     }

@@ -14,9 +14,8 @@ use crate::SessionId;
 #[derive(Debug)]
 pub struct SessionTable<A> {
     sessions: BTreeMap<SessionId, Entry<A>>,
-    by_uid: BTreeMap<Arc<str>, (SessionId, Epoch)>,
+    by_uid: BTreeMap<Arc<str>, SessionId>,
     opened: u64,
-    epochs: Epoch,
     uid_bytes_max: usize,
 }
 
@@ -29,13 +28,9 @@ struct Entry<A> {
 #[derive(Debug)]
 enum Login {
     Binding,
-    Bound(Arc<str>, Epoch),
+    Bound(Arc<str>),
     Unbound,
 }
-
-/// Counts the binds of a server: of two sessions with one user id, the one of the higher epoch has
-/// it.
-type Epoch = u64;
 
 /// A bind that has begun and must be finished or cancelled.
 #[derive(Debug, Eq, PartialEq)]
@@ -56,7 +51,7 @@ impl<A: Clone> SessionTable<A> {
     /// No sessions yet. A user id has at most `uid_bytes_max` bytes.
     pub fn new(uid_bytes_max: usize) -> Self {
         let (sessions, by_uid) = (BTreeMap::new(), BTreeMap::new());
-        Self { sessions, by_uid, opened: 0, epochs: 0, uid_bytes_max }
+        Self { sessions, by_uid, opened: 0, uid_bytes_max }
     }
 
     /// Begins a session that is reached at `address`.
@@ -80,14 +75,14 @@ impl<A: Clone> SessionTable<A> {
     /// The user id of a session.
     pub fn uid(&self, id: SessionId) -> Option<&Arc<str>> {
         match &self.sessions.get(&id)?.login {
-            Login::Bound(uid, _) => Some(uid),
+            Login::Bound(uid) => Some(uid),
             Login::Binding | Login::Unbound => None,
         }
     }
 
     /// The session of a user id.
     pub fn by_uid(&self, uid: &str) -> Option<SessionId> {
-        self.by_uid.get(uid).map(|(id, _)| *id)
+        self.by_uid.get(uid).copied()
     }
 
     /// Begins to bind a session to a user id; what the application has to say comes between this
@@ -104,7 +99,7 @@ impl<A: Clone> SessionTable<A> {
         let entry = self.sessions.get_mut(&session).ok_or(error::SESSION_CLOSED)?;
         match entry.login {
             Login::Unbound => entry.login = Login::Binding,
-            Login::Binding | Login::Bound(..) => return Err(error::SESSION_ALREADY_BOUND.into()),
+            Login::Binding | Login::Bound(_) => return Err(error::SESSION_ALREADY_BOUND.into()),
         }
         Ok(Binding { session, uid: uid.into() })
     }
@@ -117,10 +112,9 @@ impl<A: Clone> SessionTable<A> {
     pub fn finish_bind(&mut self, binding: Binding) -> Result<Option<(SessionId, A)>, Error> {
         let Binding { session, uid } = binding;
         let entry = self.sessions.get_mut(&session).ok_or(error::SESSION_CLOSED)?;
-        self.epochs += 1;
-        entry.login = Login::Bound(Arc::clone(&uid), self.epochs);
-        let replaced = self.by_uid.insert(uid, (session, self.epochs));
-        Ok(replaced.and_then(|(id, _)| Some((id, self.address(id)?.clone()))))
+        entry.login = Login::Bound(Arc::clone(&uid));
+        let replaced = self.by_uid.insert(uid, session);
+        Ok(replaced.and_then(|id| Some((id, self.address(id)?.clone()))))
     }
 
     /// Gives up a bind that the application refused.
@@ -133,11 +127,11 @@ impl<A: Clone> SessionTable<A> {
     /// Ends a session. Whether it was there: the first caller may say that it closed, no other.
     pub fn close(&mut self, id: SessionId) -> bool {
         let Some(entry) = self.sessions.remove(&id) else { return false };
-        if let Login::Bound(uid, epoch) = entry.login {
-            // A newer login has the id already; closing the older one must not take it away.
-            if self.by_uid.get(&uid).is_some_and(|(_, current)| *current == epoch) {
-                self.by_uid.remove(&uid);
-            }
+        // A newer login may have the user id already; closing the older one must not take it away.
+        if let Login::Bound(uid) = entry.login
+            && self.by_uid(&uid) == Some(id)
+        {
+            self.by_uid.remove(&uid);
         }
         true
     }

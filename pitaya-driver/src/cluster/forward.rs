@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pitaya_core::cluster::{Forward, Kept, Life, LinkCommand, Routed, Snapshot};
 use pitaya_core::session::SessionHandle;
-use pitaya_core::{Counter, Error};
+use pitaya_core::{Counter, Error, SessionId};
 use pitaya_proto::error;
 use pitaya_proto::protos::{Msg, MsgType, Request, RpcType, Session};
 use pitaya_proto::route::RouteName;
@@ -49,7 +49,7 @@ impl Forwarding {
         };
         let server = peers.router.decide(&routed, &mut self.kept, &mut lock(&peers.rng));
         let life = Life::from(&*server.ok_or(error::NO_SERVERS)?);
-        let way = self.way(peers, life)?;
+        let way = self.way(peers, session.id(), life)?;
         let request = Bytes::from(self.request(peers, session, call).encode_to_vec());
         let (bytes, deadline) = (request.len(), call.deadline);
         shared.config.counters.add(Counter::CallsForwarded);
@@ -70,12 +70,13 @@ impl Forwarding {
     }
 
     /// The way to that life of a server.
-    fn way(&mut self, peers: &Peers, life: Life) -> Result<Way, Error> {
+    fn way(&mut self, peers: &Peers, session: SessionId, life: Life) -> Result<Way, Error> {
         self.ways.retain(|(_, way)| way.is_open());
         if let Some((_, way)) = self.ways.iter().find(|(known, _)| *known == life) {
             return Ok(way.clone());
         }
         let way = peers.way(&life).ok_or(error::SERVER_LOST)?;
+        peers.lend(session, &life.id);
         self.ways.push((life, way.clone()));
         Ok(way)
     }

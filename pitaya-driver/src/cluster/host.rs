@@ -52,17 +52,17 @@ impl<R: Runtime> ClusterHost for Shared<R> {
     fn push(
         &self, kind: &str, uids: Vec<String>, route: Arc<str>, body: Bytes,
     ) -> HostFuture<Result<Vec<String>, Error>> {
-        self.tell(kind, uids, move |sessions| {
+        self.tell(kind, uids, move |uids| {
             let (route, body) = (route.to_string(), body.clone());
-            Told::Push(Push { route, body, sessions, ..Push::default() })
+            Told::Push(Push { route, body, uids, ..Push::default() })
         })
     }
 
     fn kick(
         &self, kind: &str, uids: Vec<String>, reason: String,
     ) -> HostFuture<Result<Vec<String>, Error>> {
-        self.tell(kind, uids, move |sessions| {
-            Told::Kick(Kick { reason: reason.clone(), sessions, ..Kick::default() })
+        self.tell(kind, uids, move |uids| {
+            Told::Kick(Kick { reason: reason.clone(), uids, ..Kick::default() })
         })
     }
 
@@ -77,11 +77,11 @@ enum Told {
     Push(Push),
 }
 
-/// Where users are: the sessions of each server, by its life, and of this one.
+/// Where users are: on this server, or on which life of which other one.
 #[derive(Default)]
 struct Found {
-    here: Vec<u64>,
-    elsewhere: BTreeMap<Life, Vec<u64>>,
+    here: Vec<String>,
+    elsewhere: BTreeMap<Life, Vec<String>>,
     missing: Vec<String>,
 }
 
@@ -89,21 +89,21 @@ impl<R: Runtime> Shared<R> {
     /// Tells users something wherever they are, one frame for each of their servers; gives those
     /// who are nowhere.
     fn tell(
-        &self, kind: &str, uids: Vec<String>, told: impl Fn(Vec<u64>) -> Told + Send + 'static,
+        &self, kind: &str, uids: Vec<String>, told: impl Fn(Vec<String>) -> Told + Send + 'static,
     ) -> HostFuture<Result<Vec<String>, Error>> {
         let (found, shared) = (self.find(kind, uids), self.me());
         Box::pin(async move {
             let Found { here, elsewhere, missing } = found.await?;
             if !here.is_empty() {
                 match told(here) {
-                    Told::Kick(kick) => sys::kick(&shared, &kick),
-                    Told::Push(push) => sys::push(&shared, &push),
+                    Told::Kick(kick) => sys::kick(&shared, None, &kick),
+                    Told::Push(push) => sys::push(&shared, None, &push),
                 }
             }
-            for (life, sessions) in elsewhere {
+            for (life, uids) in elsewhere {
                 let way = shared.peers.as_ref().and_then(|peers| peers.way(&life));
                 let way = way.ok_or(error::SERVER_LOST)?;
-                match told(sessions) {
+                match told(uids) {
                     Told::Kick(kick) => way.send(LinkCommand::Kick(kick), 0)?,
                     Told::Push(push) => {
                         let bytes = push.body.len();
@@ -189,19 +189,15 @@ fn choose(peers: &Peers, to: Option<&ServerId>, call: &RemoteCall) -> Result<Way
 impl Found {
     fn note(&mut self, me: &Life, uid: String, holder: Option<(Life, SessionId)>) {
         match holder {
-            Some((life, session)) if life == *me => self.here.push(session.number()),
-            Some((life, session)) => {
-                self.elsewhere.entry(life).or_default().push(session.number());
-            }
+            Some((life, _)) if life == *me => self.here.push(uid),
+            Some((life, _)) => self.elsewhere.entry(life).or_default().push(uid),
             None => self.missing.push(uid),
         }
     }
 
     /// On a server that is alone.
     fn note_here(&mut self, uid: String, sessions: &SessionTable<Address>) {
-        match sessions.by_uid(&uid) {
-            Some(session) => self.here.push(session.number()),
-            None => self.missing.push(uid),
-        }
+        let found = sessions.by_uid(&uid).map_or(&mut self.missing, |_| &mut self.here);
+        found.push(uid);
     }
 }

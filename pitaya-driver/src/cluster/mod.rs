@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use pitaya_core::cluster::{Epoch, Incarnation, MemberEvent, Router, Rule, ServerId, ServerInfo};
 use pitaya_core::session::HostFuture;
-use pitaya_core::{Counters, Limits};
+use pitaya_core::{ConnConfig, Counters};
 
 use crate::runtime::Runtime;
 use crate::server::{Shared, StartError, bind_error, resolve};
@@ -161,8 +161,7 @@ impl Cluster {
 
     /// What of it belongs to all links.
     pub(crate) async fn build<R: Runtime>(
-        self, runtime: &R, (kind, frontend): (&str, bool), limits: &Limits,
-        counters: &Arc<Counters>,
+        self, runtime: &R, (kind, frontend): (&str, bool), conn: &Arc<ConnConfig>,
     ) -> Result<(Arc<Peers>, Discoveries), StartError> {
         let failed = |why: &dyn std::fmt::Display| StartError::Cluster(why.to_string());
         if let Some(why) = self.wrong {
@@ -175,7 +174,7 @@ impl Cluster {
         let id = named.unwrap_or_else(|| format!("{kind}-{:016x}", runtime.seed()));
         let unnamed = || failed(&format!("`{id}` is no name of a server: no `/`, and not empty"));
         let id = ServerId::new(&id).ok_or_else(unnamed)?;
-        let network = self.network.open(runtime, &self.listen, (kind, &id), counters).await?;
+        let network = self.network.open(runtime, &self.listen, (kind, &id), &conn.counters).await?;
         let address = network.address().map_err(|error| failed(&error))?;
         // Nobody reaches a server at every address there is.
         let own = Some(address).filter(|address| !address.ip().is_unspecified());
@@ -190,9 +189,9 @@ impl Cluster {
             metadata: self.metadata,
         };
         let origin = Epoch::new(unix_time.saturating_sub(runtime.now().micros()));
-        let (shared, seed) = ((limits, counters), runtime.seed());
+        let seed = runtime.seed();
         let rules = (self.router, self.forwards_to);
-        let peers = Peers::new(me, network, rules, self.listeners, shared, origin, seed);
+        let peers = Peers::new(me, network, rules, self.listeners, conn, origin, seed);
         Ok((Arc::new(peers), self.discoveries))
     }
 }

@@ -14,7 +14,7 @@ use pitaya_core::cluster::{
     ServerId, ServerInfo,
 };
 use pitaya_core::session::SessionHandle;
-use pitaya_core::{CloseReason, Command, Counters, Error, Instant, Limits, Rng, SessionId};
+use pitaya_core::{CloseReason, Command, ConnConfig, Error, Instant, Rng, SessionId};
 use pitaya_proto::error;
 
 use crate::cluster::OnMember;
@@ -41,13 +41,16 @@ pub(crate) struct Peers {
     members: ArcSwap<Members>,
     binds: Mutex<BTreeMap<SessionId, Bind>>,
     /// The sessions of this server, for what others have to say about them.
-    sessions: Mutex<BTreeMap<SessionId, SessionHandle>>,
+    sessions: Mutex<BTreeMap<SessionId, Lent>>,
     dialled: AtomicU64,
     /// Links that are open or opening.
     pub(super) links: AtomicUsize,
     /// Which life of a server was found at an address that was dialled, this one included.
     found: Mutex<BTreeMap<SocketAddr, Life>>,
 }
+
+/// A session, and the servers that it has called.
+type Lent = (SessionHandle, BTreeSet<ServerId>);
 
 /// Somebody who waits until a session has its user id.
 type Bind = oneshot::Sender<Result<(), Error>>;
@@ -57,14 +60,13 @@ impl Peers {
     pub(super) fn new(
         me: ServerInfo, network: Arc<dyn Network>,
         (router, forwards_to): (Router, Option<BTreeSet<String>>), listeners: Vec<Box<OnMember>>,
-        (limits, counters): (&Limits, &Arc<Counters>), origin: Epoch, seed: u64,
+        conn: &Arc<ConnConfig>, origin: Epoch, seed: u64,
     ) -> Self {
-        let mut hub = Hub::new(me.clone(), origin, limits);
+        let mut hub = Hub::new(me.clone(), origin, &conn.limits);
         let members = ArcSwap::new(hub.members());
-        let (limits, counters) = (limits.clone(), Arc::clone(counters));
         let hints = Hints::default();
         Self {
-            config: Arc::new(LinkConfig { counters, limits, me: Arc::new(me) }),
+            config: Arc::new(LinkConfig { conn: Arc::clone(conn), me: Arc::new(me) }),
             heard: hints.of_another_source(),
             hints,
             network,
@@ -165,12 +167,21 @@ impl Peers {
 
     /// A session of this server has begun.
     pub(crate) fn open(&self, session: &SessionHandle) {
-        lock(&self.sessions).insert(session.id(), session.clone());
+        lock(&self.sessions).insert(session.id(), (session.clone(), BTreeSet::new()));
     }
 
-    /// A session of this server.
-    pub(super) fn session(&self, id: SessionId) -> Option<SessionHandle> {
-        lock(&self.sessions).get(&id).cloned()
+    /// A session of this server calls that one, which may act for it from now on.
+    pub(super) fn lend(&self, session: SessionId, to: &ServerId) {
+        if let Some((_, servers)) = lock(&self.sessions).get_mut(&session) {
+            servers.insert(to.clone());
+        }
+    }
+
+    /// A session of this server, and whether it has called that one.
+    pub(super) fn lent(&self, session: SessionId, to: &ServerId) -> Option<(SessionHandle, bool)> {
+        let sessions = lock(&self.sessions);
+        let (session, servers) = sessions.get(&session)?;
+        Some((session.clone(), servers.contains(to)))
     }
 
     /// Changes what is known of the others, and does what follows from it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pitaya_core::app::Scope;
-use pitaya_core::cluster::ClusterHost;
+use pitaya_core::cluster::{ClusterHost, ServerId};
 use pitaya_core::session::{Host, HostFuture, SessionHandle};
 use pitaya_core::{
     Call, CallKey, Codec, Command, ConnConfig, Context, Counter, Error, Instant, Origin, Protobuf,
@@ -23,12 +23,12 @@ use crate::timers::{Sleep, before};
 
 /// Answers a call of another server.
 pub(super) fn call<R: Runtime>(
-    shared: &Arc<Shared<R>>, deadline: Instant, request: &Request,
+    shared: &Arc<Shared<R>>, from: &ServerId, deadline: Instant, request: &Request,
 ) -> HostFuture<Result<Bytes, Error>> {
     let Some(msg) = &request.msg else {
         return Box::pin(async { Err(Error::bad_request("a call without a message")) });
     };
-    if let Some(work) = sys::call(shared, &msg.route, &msg.data) {
+    if let Some(work) = sys::call(shared, from, &msg.route, &msg.data) {
         return work;
     }
     let routes = &shared.handlers.routes;
@@ -44,7 +44,7 @@ pub(super) fn call<R: Runtime>(
         body: Cow::Owned(msg.data.clone().into()),
         context: Context::decode(&request.metadata),
         deadline,
-        key: CallKey::default(),
+        key: CallKey::UNNAMED,
         origin: Origin::Server,
         request: None,
         route,
@@ -68,7 +68,7 @@ fn run<R: Runtime>(shared: &Arc<Shared<R>>, call: &Call<'_>) -> HostFuture<Resul
         };
         let mut watch = Watch::default();
         let work = poll_fn(|cx| {
-            watch.look(shared.runtime.now());
+            watch.begin(shared.runtime.now());
             watch.poll(&shared, cx, route, &mut running)
         });
         let until = Sleep::lasting(&shared.timers, shared.runtime.clone(), limit);

@@ -13,8 +13,8 @@ use futures::future::{AbortHandle, abortable};
 use futures::stream::{FuturesUnordered, Stream};
 use pitaya_core::app::{Running, Scope};
 use pitaya_core::cluster::{
-    GuestCall, Life, LinkCommand, LinkEnd, LinkEvent, Peer, PeerCommand, PeerEvent, ServerInfo,
-    Snapshot,
+    GuestCall, Life, LinkCommand, LinkEnd, LinkEvent, Peer, PeerCommand, PeerEvent, ServerId,
+    ServerInfo, Snapshot,
 };
 use pitaya_core::session::{Host, HostFuture, SessionHandle};
 use pitaya_core::{CallKey, Counter, Error, Instant, Reply, RouteId, SessionId};
@@ -95,7 +95,7 @@ impl<R: Runtime> ServePeer<R> {
             LinkEvent::Drains => {
                 self.change(|hub, now, life, _| hub.handle_drains(now, life));
             }
-            LinkEvent::Kick(kick) => sys::kick(&self.shared, &kick),
+            LinkEvent::Kick(kick) => sys::kick(&self.shared, self.id(), &kick),
             LinkEvent::Known(known) => {
                 let addresses = known.addresses.iter().filter_map(|it| it.parse().ok());
                 for address in addresses {
@@ -120,7 +120,7 @@ impl<R: Runtime> ServePeer<R> {
                     }
                 }
             }
-            LinkEvent::Push(push) => sys::push(&self.shared, &push),
+            LinkEvent::Push(push) => sys::push(&self.shared, self.id(), &push),
             LinkEvent::Reply { waiter, result } => waiter.tell(result),
             LinkEvent::Restored => {
                 self.change(|hub, now, life, way| hub.handle_silence(now, life, way, false));
@@ -133,6 +133,10 @@ impl<R: Runtime> ServePeer<R> {
                 self.change(|hub, now, life, way| hub.handle_silence(now, life, way, true));
             }
         }
+    }
+
+    fn id(&self) -> Option<&ServerId> {
+        self.peer.as_ref().map(|peer| &peer.id)
     }
 
     /// Changes what is known of the peer, if it is one.
@@ -235,7 +239,7 @@ impl<R: Runtime> ServePeer<R> {
         let (work, abort) = abortable(async move {
             let mut watch = Watch::default();
             let polled = std::future::poll_fn(|cx| {
-                watch.look(shared.runtime.now());
+                watch.begin(shared.runtime.now());
                 watch.poll(&shared, cx, route, &mut running)
             });
             read(&shared, polled.await)
@@ -274,7 +278,8 @@ impl<R: Runtime> ServePeer<R> {
 
     /// Starts what the peer itself asks.
     fn start_remote(&mut self, id: Option<u32>, deadline: Instant, request: &Request) {
-        let work = remotes::call(&self.shared, deadline, request);
+        let from = self.id().expect("calls come after the opening");
+        let work = remotes::call(&self.shared, from, deadline, request);
         self.running.push(Box::pin(async move { Done::Remote(id, work.await) }));
     }
 }
@@ -295,7 +300,7 @@ impl<R: Runtime> Serve<Peer<Waiter>> for ServePeer<R> {
         &mut self, now: Instant, cx: &mut Context<'_>, event: PeerEvent<'_, Waiter>,
         commands: &mut Decided,
     ) {
-        self.watch.look(now);
+        self.watch.begin(now);
         match event {
             PeerEvent::Abandoned(session, key) => {
                 let abort = self.aborts.remove(&(session, key));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pitaya_core::cluster::{Incarnation, Life, ServerId};
-use pitaya_core::session::HostFuture;
+use pitaya_core::session::{HostFuture, SessionHandle};
 use pitaya_core::{Broadcast, CloseReason, Command, Counter, Error, SessionId};
 use pitaya_proto::error;
 use pitaya_proto::link::{FindUsers, FoundUser, FoundUsers, Kick, Push};
@@ -13,7 +13,7 @@ use prost::Message;
 
 use crate::mailbox::Sent;
 use crate::runtime::Runtime;
-use crate::server::{Address, Shared};
+use crate::server::{Address, Shared, seldom};
 
 /// Binds a session of this server.
 pub(super) const BIND: &str = "sys.bindsession";
@@ -26,13 +26,13 @@ pub(super) const PUSH_SESSION: &str = "sys.pushsession";
 
 /// Does what another server asks; `None` if there is no such thing.
 pub(super) fn call<R: Runtime>(
-    shared: &Arc<Shared<R>>, route: &str, argument: &[u8],
+    shared: &Arc<Shared<R>>, from: &ServerId, route: &str, argument: &[u8],
 ) -> Option<HostFuture<Result<Bytes, Error>>> {
     Some(match route {
-        BIND => bind(shared, argument),
+        BIND => bind(shared, from, argument),
         FIND => now(find(shared, argument)),
         KICK => now(kick_user(shared, argument)),
-        PUSH_SESSION => now(push_session(shared, argument)),
+        PUSH_SESSION => now(push_session(shared, from, argument)),
         _ => return None,
     })
 }
@@ -41,10 +41,11 @@ fn now(result: Result<Bytes, Error>) -> HostFuture<Result<Bytes, Error>> {
     Box::pin(async { result })
 }
 
-fn bind<R: Runtime>(shared: &Arc<Shared<R>>, argument: &[u8]) -> HostFuture<Result<Bytes, Error>> {
+fn bind<R: Runtime>(
+    shared: &Arc<Shared<R>>, from: &ServerId, argument: &[u8],
+) -> HostFuture<Result<Bytes, Error>> {
     let found = decode::<Session>(argument).and_then(|asked| {
-        let session = SessionId::new(asked.id as u64);
-        let session = shared.peers.as_ref().and_then(|peers| peers.session(session));
+        let session = lent(shared, from, SessionId::new(asked.id as u64));
         Ok((session.ok_or(error::SESSION_NOT_FOUND)?, asked.uid))
     });
     Box::pin(async move {
@@ -54,10 +55,11 @@ fn bind<R: Runtime>(shared: &Arc<Shared<R>>, argument: &[u8]) -> HostFuture<Resu
     })
 }
 
-fn push_session<R: Runtime>(shared: &Shared<R>, argument: &[u8]) -> Result<Bytes, Error> {
+fn push_session<R: Runtime>(
+    shared: &Shared<R>, from: &ServerId, argument: &[u8],
+) -> Result<Bytes, Error> {
     let asked = decode::<Session>(argument)?;
-    let session = SessionId::new(asked.id as u64);
-    let session = shared.peers.as_ref().and_then(|peers| peers.session(session));
+    let session = lent(shared, from, SessionId::new(asked.id as u64));
     session.ok_or(error::SESSION_NOT_FOUND)?.merge(&asked.data)?;
     Ok(ack())
 }
@@ -88,10 +90,24 @@ pub(super) fn holder(found: FoundUser) -> Option<(Life, SessionId)> {
     Some((Life { id, incarnation }, SessionId::new(found.session)))
 }
 
-/// Tells users and sessions of this server something; encoded once if there are several.
-pub(super) fn push<R: Runtime>(shared: &Shared<R>, push: &Push) {
+/// A session of this server that has called that one, which may act for it from then on. Others
+/// have no more right to it than strangers.
+fn lent<R: Runtime>(
+    shared: &Shared<R>, to: &ServerId, session: SessionId,
+) -> Option<SessionHandle> {
+    let (session, is_lent) = shared.peers.as_ref().and_then(|peers| peers.lent(session, to))?;
+    if !is_lent {
+        shared.config.counters.add(Counter::LinkFramesForbidden);
+        seldom!(shared, warn, "a server acts for a session that has not called it", %to);
+    }
+    is_lent.then_some(session)
+}
+
+/// Tells users and sessions of this server something; encoded once if there are several. Another
+/// server may do so to users, and to sessions that have called it.
+pub(super) fn push<R: Runtime>(shared: &Shared<R>, from: Option<&ServerId>, push: &Push) {
     let broadcast = Arc::new(Broadcast::new(&*push.route, push.body.clone()));
-    for address in addresses(shared, &push.sessions, &push.uids) {
+    for address in addresses(shared, from, &push.sessions, &push.uids) {
         let command = Command::Broadcast(Arc::clone(&broadcast));
         if address.send(command, push.body.len()) == Sent::Full {
             shared.config.counters.add(Counter::PushesRefused);
@@ -102,9 +118,9 @@ pub(super) fn push<R: Runtime>(shared: &Shared<R>, push: &Push) {
 }
 
 /// Kicks users and sessions of this server.
-pub(super) fn kick<R: Runtime>(shared: &Shared<R>, kick: &Kick) {
+pub(super) fn kick<R: Runtime>(shared: &Shared<R>, from: Option<&ServerId>, kick: &Kick) {
     let text = Some(kick.reason.clone()).filter(|text| !text.is_empty());
-    for address in addresses(shared, &kick.sessions, &kick.uids) {
+    for address in addresses(shared, from, &kick.sessions, &kick.uids) {
         let command = if kick.plain {
             Command::Close(CloseReason::Closed)
         } else {
@@ -116,10 +132,14 @@ pub(super) fn kick<R: Runtime>(shared: &Shared<R>, kick: &Kick) {
 }
 
 /// Those of them that are here.
-fn addresses<R: Runtime>(shared: &Shared<R>, ids: &[u64], uids: &[String]) -> Vec<Address> {
+fn addresses<R: Runtime>(
+    shared: &Shared<R>, from: Option<&ServerId>, ids: &[u64], uids: &[String],
+) -> Vec<Address> {
+    let may = |id: &SessionId| from.is_none_or(|from| lent(shared, from, *id).is_some());
+    let ids: Vec<_> = ids.iter().map(|id| SessionId::new(*id)).filter(may).collect();
     let sessions = shared.sessions();
     let by_uid = uids.iter().filter_map(|uid| sessions.by_uid(uid));
-    let ids = ids.iter().map(|id| SessionId::new(*id)).chain(by_uid);
+    let ids = ids.into_iter().chain(by_uid);
     ids.filter_map(|id| sessions.address(id).cloned()).collect()
 }
 

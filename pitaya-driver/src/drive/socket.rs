@@ -20,7 +20,7 @@ pub(super) struct Socket<I> {
     pub(super) transport: Transport,
     pub(super) peer: Peer,
     /// Closed for writing, or about to be.
-    lingers: Option<Linger>,
+    lingers: Option<Box<Linger>>,
 }
 
 /// What may come of a peer.
@@ -34,7 +34,7 @@ pub(super) enum Peer {
 }
 
 /// How long a peer may take to notice that a stream closes.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Linger {
     until: Instant,
     /// As long as it goes on to take what is written.
@@ -134,7 +134,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        let lingers = self.lingers.map(|linger| linger.until);
+        let lingers = self.lingers.as_ref().map(|linger| linger.until);
         if lingers.is_some() || self.io.is_none() { lingers } else { self.layers_timeout() }
     }
 
@@ -152,9 +152,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
         &mut self, now: Instant, cx: &mut Context<'_>, linger_timeout: Duration,
     ) -> bool {
         let Some(io) = &mut self.io else { return true };
-        let mut linger = *self.lingers.get_or_insert_with(|| Linger {
-            until: now + linger_timeout,
-            at_most: now + linger_timeout.saturating_mul(LINGERS_MAX),
+        let linger = self.lingers.get_or_insert_with(|| {
+            let at_most = now + linger_timeout.saturating_mul(LINGERS_MAX);
+            Box::new(Linger { until: now + linger_timeout, at_most })
         });
         while let Some(last) = self.transport.close().filter(|last| !last.is_empty()) {
             match write_some(io, cx, last) {
@@ -162,7 +162,6 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
                 // A long page takes as long as its reader goes on to take it, within reason.
                 Poll::Ready(Ok(_)) => {
                     linger.until = linger.at_most.min(now + linger_timeout);
-                    self.lingers = Some(linger);
                 }
                 Poll::Pending | Poll::Ready(Err(_)) => {
                     self.peer = Peer::Gone;

@@ -250,14 +250,14 @@ impl<R: Runtime> Server<R> {
         (config.compression, config.validators) = (self.compression, self.validators);
         let is_frontend = !listeners.is_empty() || !custom.is_empty();
         let server = (&*self.kind, is_frontend);
-        let (limits, counters) = (&config.limits, &config.counters);
+        config.forwards = self.cluster.is_some();
+        let config = Arc::new(config);
         let cluster = match self.cluster {
-            Some(cluster) => Some(cluster.build(&runtime, server, limits, counters).await?),
+            Some(cluster) => Some(cluster.build(&runtime, server, &config).await?),
             None => None,
         };
         let (peers, discoveries) = cluster.unzip();
-        config.forwards = peers.is_some();
-        let shared = Shared::new(runtime, Arc::new(config), handlers, peers);
+        let shared = Shared::new(runtime, config, handlers, peers);
         shared.begin_parts().await.inspect_err(|_| shared.timers.stop())?;
         if let Some(peers) = &shared.peers {
             cluster::start(&shared, peers, discoveries.unwrap_or_default());

@@ -7,13 +7,15 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(super) struct Outbound<A> {
     total: usize,
-    held: BTreeMap<u64, (usize, A)>,
+    held: BTreeMap<usize, (usize, A)>,
 }
 
 impl<A> Outbound<A> {
     /// Notes that this connection, for which `before` bytes waited, now holds `bytes`. One that was
     /// shed holds nothing any more, whatever it says.
-    pub(super) fn change(&mut self, id: u64, before: usize, bytes: usize, address: impl Fn() -> A) {
+    pub(super) fn change(
+        &mut self, id: usize, before: usize, bytes: usize, address: impl Fn() -> A,
+    ) {
         if self.is_shed(id, before) {
             return;
         }
@@ -26,7 +28,7 @@ impl<A> Outbound<A> {
     }
 
     /// Whether a connection for which `before` bytes waited was shed.
-    fn is_shed(&self, id: u64, before: usize) -> bool {
+    fn is_shed(&self, id: usize, before: usize) -> bool {
         before > 0 && !self.held.contains_key(&id)
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use pitaya_core::app::{Running, Scope};
 use pitaya_core::cluster::Forward;
@@ -14,6 +15,7 @@ use pitaya_core::{
 };
 use pitaya_proto::error;
 use pitaya_proto::handshake::HandshakeRequest;
+use thin_vec::ThinVec;
 
 use crate::cluster::Forwarding;
 use crate::drive::{Commands, Serve};
@@ -30,7 +32,7 @@ pub(super) struct ServePlayer<R: Runtime> {
     /// Where it comes from, until the session knows.
     remote: Option<Box<SocketAddr>>,
     session: Option<SessionHandle>,
-    running: Vec<Handler>,
+    running: ThinVec<Handler>,
     watch: Watch,
     closing: Option<Box<Closing<R>>>,
     forwarding: Option<Box<Forwarding>>,
@@ -51,7 +53,7 @@ impl<R: Runtime> ServePlayer<R> {
             place,
             remote,
             session: None,
-            running: Vec::new(),
+            running: ThinVec::new(),
             watch,
             closing: None,
             forwarding: None,
@@ -170,9 +172,11 @@ fn answer(address: &Address, key: CallKey, reply: Reply, commands: &mut Commands
     commands.push(Command::Reply(key, reply));
 }
 
-/// Notes handlers that hold their executor, at the cost of one look at the clock for each poll.
+/// Notes handlers that hold their executor. Between two ticks of the system none can be slow, so the
+/// clock itself is read only when one has passed.
 #[derive(Default)]
 pub(crate) struct Watch {
+    /// No later than the poll that is judged next begins.
     looked: Instant,
     /// A handler held it for longer than it may run at all, when it could not be dropped.
     overran: bool,
@@ -180,7 +184,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     /// The time, as it was looked at for another reason.
-    pub(crate) fn look(&mut self, now: Instant) {
+    pub(crate) fn begin(&mut self, now: Instant) {
         self.looked = self.looked.max(now);
     }
 
@@ -189,9 +193,8 @@ impl Watch {
     ) -> Poll<Reply> {
         let RouteEntry { kind, name, options, .. } = shared.handlers.routes.entry(route);
         let polled = running.poll(cx, name);
-        let now = shared.runtime.now();
-        let took = now.since(std::mem::replace(&mut self.looked, now));
         let (limits, counters) = (&shared.config.limits, &shared.config.counters);
+        let took = self.look(&shared.runtime);
         if took > limits.poll_slow {
             counters.add(Counter::CallsSlow);
             seldom!(shared, warn, "a handler held its executor", route = %name, ?took);
@@ -213,6 +216,15 @@ impl Watch {
             }
         })
     }
+
+    /// How long it was since the last look; nothing while the system has not ticked.
+    fn look(&mut self, runtime: &impl Runtime) -> Duration {
+        if runtime.rough_now() <= self.looked {
+            return Duration::ZERO;
+        }
+        let now = runtime.now();
+        now.since(std::mem::replace(&mut self.looked, now))
+    }
 }
 
 impl<R: Runtime> Serve<Player> for ServePlayer<R> {
@@ -230,7 +242,7 @@ impl<R: Runtime> Serve<Player> for ServePlayer<R> {
         &mut self, now: Instant, cx: &mut Context<'_>, event: Event<'_>,
         commands: &mut Commands<Command>,
     ) {
-        self.watch.look(now);
+        self.watch.begin(now);
         match event {
             Event::Abandoned(key) => self.abandon(key),
             Event::Call(call) => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
@@ -12,6 +12,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use pitaya_core::app::Handlers;
 use pitaya_core::{CloseReason, Command, ConnConfig, Counter, Error, Instant, SessionTable};
 use pitaya_proto::error;
+use slab::Slab;
 
 use crate::cluster::Peers;
 use crate::drive::DriveConfig;
@@ -40,10 +41,9 @@ pub(crate) struct Shared<R> {
     pub(super) tls_turns: Arc<Turns>,
     pub(super) log: Log,
     sessions: Mutex<SessionTable<Address>>,
-    open: Mutex<BTreeMap<u64, Address>>,
-    opened: AtomicU64,
+    open: Mutex<Slab<Address>>,
     /// Connections that are not ready to work.
-    shaking: Mutex<BTreeMap<u64, Shaking>>,
+    shaking: Mutex<BTreeMap<usize, Shaking>>,
     outbound: Mutex<Outbound<Address>>,
     sources: Mutex<Sources>,
     crowd: Mutex<Crowd>,
@@ -85,7 +85,6 @@ impl<R: Runtime> Shared<R> {
             log: Log::default(),
             sessions,
             open: Mutex::default(),
-            opened: AtomicU64::new(0),
             shaking: Mutex::default(),
             outbound: Mutex::default(),
             sources: Mutex::default(),
@@ -121,8 +120,8 @@ impl<R: Runtime> Shared<R> {
         }
         counters.add(Counter::ConnectionsAccepted);
         let mailbox = Mailbox::new(limits.outbound_packets_max, limits.outbound_bytes_max);
-        let (id, mailbox) = (self.opened.fetch_add(1, Ordering::Relaxed), Arc::new(mailbox));
-        open.insert(id, Arc::clone(&mailbox));
+        let mailbox = Arc::new(mailbox);
+        let id = open.insert(Arc::clone(&mailbox));
         let shaking = Shaking { address: Arc::clone(&mailbox), heard: self.runtime.now() };
         lock(&self.shaking).insert(id, shaking);
         let shared = Arc::clone(self);
@@ -219,7 +218,7 @@ impl<R: Runtime> Shared<R> {
     pub(super) fn begin_shutdown(&self) {
         let open = lock(&self.open);
         self.stops.store(true, Ordering::Release);
-        open.values().for_each(|mailbox| mailbox.send_urgent(Command::Shutdown));
+        open.iter().for_each(|(_, mailbox)| mailbox.send_urgent(Command::Shutdown));
         drop(open);
         self.wake_all();
         self.peers.iter().for_each(|peers| peers.drain(self));
@@ -229,7 +228,7 @@ impl<R: Runtime> Shared<R> {
     pub(super) fn cut(&self) {
         self.config.counters.add(Counter::ShutdownsCut);
         self.peers.iter().for_each(|peers| peers.cut());
-        lock(&self.open).values().for_each(|mailbox| mailbox.cut());
+        lock(&self.open).iter().for_each(|(_, mailbox)| mailbox.cut());
     }
 
     /// The close hooks of one session begin.
@@ -296,7 +295,8 @@ impl<R: Runtime> Shared<R> {
 pub(super) struct Place<R: Runtime> {
     pub(super) mailbox: Address,
     pub(super) shared: Arc<Shared<R>>,
-    id: u64,
+    /// Its own as long as it is open.
+    id: usize,
     shaking: bool,
     /// Bytes that waited to be written after its last turn.
     waiting: usize,
@@ -371,7 +371,7 @@ impl<R: Runtime> Drop for Place<R> {
         }
         self.shared.config.counters.add(Counter::ConnectionsClosed);
         let mut open = lock(&self.shared.open);
-        open.remove(&self.id);
+        open.remove(self.id);
         let empty = open.is_empty();
         drop(open);
         if empty {

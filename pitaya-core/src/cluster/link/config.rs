@@ -6,15 +6,13 @@ use std::sync::Arc;
 use pitaya_proto::link::{self, FrameError, Hello};
 
 use crate::cluster::{Incarnation, ServerId, ServerInfo};
-use crate::{Counters, Instant, Limits};
+use crate::{ConnConfig, Instant};
 
 /// The settings of the links of one server.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct LinkConfig {
-    /// What was counted so far, over all links.
-    pub counters: Arc<Counters>,
-    /// The limits in force.
-    pub limits: Limits,
+    /// The settings of the server, with its limits and counters.
+    pub conn: Arc<ConnConfig>,
     /// Who this is.
     pub me: Arc<ServerInfo>,
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::link::{Kick, Push};
 use pitaya_proto::protos;
 use prost::Message as _;
 
 use super::*;
 use crate::cluster::{Incarnation, ServerId};
-use crate::{Counters, Limits};
+use crate::{ConnConfig, Counters, Limits};
 
 #[test]
 fn both_ends_learn_who_the_other_is_before_anything_else() {
@@ -360,8 +361,9 @@ struct End {
 impl End {
     /// The gate has dialled.
     fn new(kind: &'static str, id: &str, dialled: u64, limits: Limits) -> Self {
-        let (counters, me) = (Arc::<Counters>::default(), Arc::new(server(id, kind)));
-        let config = LinkConfig { counters: Arc::clone(&counters), limits, me };
+        let conn = ConnConfig::new("json", Dictionary::default(), limits).expect("it is small");
+        let (counters, me) = (Arc::clone(&conn.counters), Arc::new(server(id, kind)));
+        let config = LinkConfig { conn: Arc::new(conn), me };
         let link = Link::new(Arc::new(config), Instant::ZERO, None, dialled);
         Self { name: kind, link, counters, unread: Vec::new() }
     }

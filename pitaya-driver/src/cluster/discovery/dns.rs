@@ -27,9 +27,9 @@ impl Dns {
         Self { every: EVERY, name: name.into(), port }
     }
 
-    /// How long after an answer it is asked for again: ten seconds by default. A server that comes
-    /// dials others as it starts, so this is how soon one is found that they cannot dial back to,
-    /// and a resolver is asked no more often than its cache would forget the answer.
+    /// How long after an answer it is asked for again: ten seconds by default. A server that starts
+    /// dials the others by itself, so nobody waits for this; to ask more often would mostly get
+    /// what the resolver has in its cache.
     #[must_use]
     pub fn every(self, every: Duration) -> Self {
         Self { every, ..self }

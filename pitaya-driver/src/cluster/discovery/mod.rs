@@ -6,8 +6,14 @@
 mod dns;
 mod hints;
 mod host;
+#[cfg(any(feature = "mdns", feature = "zeroconf"))]
+mod instances;
+#[cfg(feature = "mdns")]
+mod mdns;
 pub mod record;
 mod seeds;
+#[cfg(feature = "zeroconf")]
+mod zeroconf;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,7 +28,11 @@ use crate::timers::before;
 pub use dns::Dns;
 pub use hints::{HINTS_MAX, Hints};
 pub use host::RuntimeHost;
+#[cfg(feature = "mdns")]
+pub use mdns::Mdns;
 pub use seeds::{SeedError, Seeds};
+#[cfg(feature = "zeroconf")]
+pub use zeroconf::Zeroconf;
 
 /// Says where other servers may be, and may tell them where this one is.
 pub trait Discovery: Send + 'static {

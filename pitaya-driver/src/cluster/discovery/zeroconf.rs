@@ -1,0 +1,90 @@
+//! Servers in the local network, by the daemon of the system: Avahi, or Bonjour.
+
+mod owner;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, Thread};
+
+use futures_channel::oneshot;
+use pitaya_core::session::HostFuture;
+
+use crate::cluster::discovery::record::Record;
+use crate::cluster::discovery::{Discovery, Search};
+use owner::Owner;
+
+/// Servers of a cluster that are in the same local network, for machines on which the daemon of the
+/// system is to do the multicast. It finds those that `Mdns` announces, and is found by it.
+///
+/// It tells where this server is: the addresses of its machine, which the daemon knows, with the
+/// port of the first address of the server. When the daemon ends, what it said stays; when it is
+/// there again, all is told and asked again.
+///
+/// # Licence
+///
+/// The feature `zeroconf` links the crate `avahi-sys`, which is LGPL-3.0, statically, and the
+/// libraries of Avahi. Whoever distributes a program with it has to keep to that licence.
+///
+/// # A forged record
+///
+/// The crate `zeroconf` panics at text that is not UTF-8. Here that panic is caught and the record
+/// ignored, but for programs that abort when they panic, and those that let the crate log at level
+/// DEBUG: there it ends the process. In a network that is not trusted use `Mdns`, or neither.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Zeroconf {
+    cluster: String,
+    interface: Option<String>,
+}
+
+impl Zeroconf {
+    /// Finds the servers that name the same cluster, on all interfaces that the daemon uses.
+    pub fn new(cluster: impl Into<String>) -> Self {
+        Self { cluster: cluster.into(), interface: None }
+    }
+
+    /// Uses no other interface than that of this name.
+    #[must_use]
+    pub fn on_interface(self, name: impl Into<String>) -> Self {
+        Self { interface: Some(name.into()), ..self }
+    }
+}
+
+impl Discovery for Zeroconf {
+    fn run(self: Box<Self>, search: Search) -> HostFuture<()> {
+        Box::pin(async move {
+            let own = match Record::new(&self.cluster, search.me()) {
+                Ok(own) => own,
+                Err(error) => return tracing::error!(%error, "no record can be announced"),
+            };
+            let stopped = Arc::new(AtomicBool::new(false));
+            let owner = Owner::new(own, self.interface, search, Arc::clone(&stopped));
+            let (running, ended) = oneshot::channel::<()>();
+            let thread = thread::Builder::new().name("pitaya-zeroconf".to_owned()).spawn(|| {
+                let _running = running;
+                owner.run();
+            });
+            match thread {
+                Ok(thread) => {
+                    let _stop = Stop { stopped, thread: thread.thread().clone() };
+                    // Nothing is ever sent: this waits for the end, which only a panic brings.
+                    let _ = ended.await;
+                    tracing::error!("the thread for the local network panicked");
+                }
+                Err(error) => tracing::error!(%error, "no thread can be had"),
+            }
+        })
+    }
+}
+
+/// Ends the thread, which then says goodbye, soon.
+struct Stop {
+    stopped: Arc<AtomicBool>,
+    thread: Thread,
+}
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.thread.unpark();
+    }
+}
