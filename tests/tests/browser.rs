@@ -108,12 +108,22 @@ fn the_client_in_node_talks_to_pitayas_own_server() {
 
 #[test]
 fn people_chat_in_a_browser_on_tokio() {
-    people_chat("tokio");
+    people_chat("chat", "tokio");
 }
 
 #[test]
 fn people_chat_in_a_browser_on_smol() {
-    people_chat("smol");
+    people_chat("chat", "smol");
+}
+
+#[test]
+fn people_chat_on_while_servers_are_killed_on_tokio() {
+    people_chat("cluster-chat", "tokio");
+}
+
+#[test]
+fn people_chat_on_while_servers_are_killed_on_smol() {
+    people_chat("cluster-chat", "smol");
 }
 
 fn talks_to_our_server<R: Native>(runtime: &str, block_on: BlockOn) {
@@ -124,13 +134,14 @@ fn talks_to_our_server<R: Native>(runtime: &str, block_on: BlockOn) {
     }
 }
 
-fn people_chat(runtime: &str) {
+/// In an example, by the tests of the same name.
+fn people_chat(example: &str, runtime: &str) {
     // A browser and its pages are enough for one machine.
     static TURN: Mutex<()> = Mutex::new(());
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(browser) = tools::has_packages().then(tools::browser).flatten() else { return };
-    let chat = build_chat(runtime);
-    let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chat-{runtime}"));
+    let chat = build(example, runtime);
+    let screenshots = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{example}-{runtime}"));
     fs::create_dir_all(&screenshots).unwrap();
     println!("screenshots in {}", screenshots.display());
     let environment = [
@@ -138,24 +149,25 @@ fn people_chat(runtime: &str) {
         ("PITAYA_CHAT", chat.to_str().unwrap()),
         ("PITAYA_SCREENSHOTS", screenshots.to_str().unwrap()),
     ];
-    tools::peer_tests(("TypeScript, in a browser", runtime), "chat.test.js", &environment);
+    let row = (&*format!("TypeScript, in a browser: {example}"), runtime);
+    tools::peer_tests(row, &format!("{example}.test.js"), &environment);
 }
 
 /// The example as a program of its own, under a name that the other runtime does not take.
-fn build_chat(runtime: &str) -> PathBuf {
-    let example = ["build", "--package", "pitaya-examples", "--example", "chat"];
+fn build(example: &str, runtime: &str) -> PathBuf {
+    let build = ["build", "--package", "pitaya-examples", "--example", example];
     let features = ["--no-default-features", "--features", runtime];
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
     tools::run(
         Command::new(env!("CARGO"))
-            .args(example)
+            .args(build)
             .args(features)
             .arg("--target-dir")
             .arg(target)
             .current_dir(workspace()),
     );
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chat-on-{runtime}"));
-    fs::copy(target.join("debug/examples/chat"), &program).unwrap();
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{example}-on-{runtime}"));
+    fs::copy(target.join("debug/examples").join(example), &program).unwrap();
     program
 }
 

@@ -2,13 +2,12 @@
 // server that restarts, on a desktop and on a phone.
 
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { after, afterEach, before, test } from "node:test";
 import { deflateSync } from "node:zlib";
 
 import {
-  enter, join, openTab, say, sees, seesHere, startBrowser, startChat, textOf,
+  accessible, enter, fits, healthy, join, openTab, say, sees, seesHere, startBrowser, startChat,
+  textOf,
 } from "./server.js";
 
 const PHONES = [{ width: 390, height: 780 }, { width: 320, height: 568 }];
@@ -220,36 +219,6 @@ async function talk(ada, bob) {
   await say(ada, "Nice. What happens when somebody restarts the server?");
   await say(bob, "The line breaks, the page says so, and half a second later everybody is back.");
   await say(ada, "Let me try that.");
-}
-
-/** Nothing went wrong on the pages, and nothing was fetched from elsewhere. */
-function healthy(...pages) {
-  for (const { faults, foreign } of pages) assert.deepEqual([faults, foreign], [[], []]);
-}
-
-async function accessible(tab) {
-  const source = readFileSync(createRequire(import.meta.url).resolve("axe-core"), "utf8");
-  await tab.evaluate(source);
-  const { violations } = await tab.evaluate(() => axe.run());
-  const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join()}`);
-  assert.deepEqual(found, []);
-}
-
-/** Each is on the screen as a whole, and the page does not scroll sideways. */
-async function fits(tab, ...selectors) {
-  for (const selector of selectors) {
-    const { top, left, right, bottom, width, height } = await tab.$eval(selector, (of) => {
-      const { top, left, right, bottom } = of.getBoundingClientRect();
-      return { top, left, right, bottom, width: innerWidth, height: innerHeight };
-    });
-    const inside = top >= 0 && left >= 0 && right <= width && bottom <= height && bottom > top;
-    assert.ok(inside, `${selector}: ${[top, left, right, bottom]} in ${width} by ${height}`);
-  }
-  const sideways = await tab.evaluate(() =>
-    [document.documentElement, ...document.querySelectorAll("#scroll, #here")]
-      .filter((of) => of.scrollWidth > of.clientWidth).map((of) => of.outerHTML.slice(0, 80)),
-  );
-  assert.deepEqual(sideways, []);
 }
 
 function isShown(tab, selector) {

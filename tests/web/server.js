@@ -1,7 +1,10 @@
 // The chat as a process, and browser tabs that show its page.
 
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
 import puppeteer from "puppeteer-core";
@@ -96,4 +99,34 @@ export async function seesHere(tab, ...names) {
 
 export function textOf(tab, selector) {
   return tab.$eval(selector, (of) => of.textContent);
+}
+
+/** Nothing went wrong on the pages, and nothing was fetched from elsewhere. */
+export function healthy(...pages) {
+  for (const { faults, foreign } of pages) assert.deepEqual([faults, foreign], [[], []]);
+}
+
+export async function accessible(tab) {
+  const source = readFileSync(createRequire(import.meta.url).resolve("axe-core"), "utf8");
+  await tab.evaluate(source);
+  const { violations } = await tab.evaluate(() => axe.run());
+  const found = violations.map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html).join()}`);
+  assert.deepEqual(found, []);
+}
+
+/** Each is on the screen as a whole, and the page does not scroll sideways. */
+export async function fits(tab, ...selectors) {
+  for (const selector of selectors) {
+    const { top, left, right, bottom, width, height } = await tab.$eval(selector, (of) => {
+      const { top, left, right, bottom } = of.getBoundingClientRect();
+      return { top, left, right, bottom, width: innerWidth, height: innerHeight };
+    });
+    const inside = top >= 0 && left >= 0 && right <= width && bottom <= height && bottom > top;
+    assert.ok(inside, `${selector}: ${[top, left, right, bottom]} in ${width} by ${height}`);
+  }
+  const sideways = await tab.evaluate(() =>
+    [document.documentElement, ...document.querySelectorAll("#scroll, #here")]
+      .filter((of) => of.scrollWidth > of.clientWidth).map((of) => of.outerHTML.slice(0, 80)),
+  );
+  assert.deepEqual(sideways, []);
 }

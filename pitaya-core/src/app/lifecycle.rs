@@ -62,7 +62,6 @@ pub trait Lifecycle: Send + Sync + 'static {
 impl<S: Send + Sync + 'static, C: Codec> App<S, C> {
     /// Adds what begins before clients come, and ends after they are gone, in the order of
     /// addition; it ends in the reverse one.
-    #[must_use]
     pub fn component(mut self, name: &str, component: impl Lifecycle) -> Self {
         self.hooks.components.push(Part::new(self.name(name), component));
         self
@@ -70,7 +69,6 @@ impl<S: Send + Sync + 'static, C: Codec> App<S, C> {
 
     /// Adds what belongs to remotes: it begins after all [components](Self::component), and ends
     /// after them.
-    #[must_use]
     pub fn remote_component(mut self, name: &str, component: impl Lifecycle) -> Self {
         self.hooks.remotes.push(Part::new(self.name(name), component));
         self

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::mem::replace;
 use std::sync::Arc;
 
@@ -27,7 +28,8 @@ use super::{Incarnation, Members, ServerId, ServerInfo};
 /// # }
 /// let mut membership = Membership::new(server("gate", "gate-1", 1), 512);
 /// membership.handle_joined(server("room", "room-1", 7))?;
-/// assert!(matches!(membership.poll_event(), Some(MemberEvent::Joined(_))));
+/// let event = membership.poll_event().expect("somebody came");
+/// assert!(matches!(event, MemberEvent::Joined(_)) && event.to_string() == "room-1 joined");
 ///
 /// let room = ServerId::new("room-1").expect("a legal name");
 /// membership.handle_suspected(&room, Incarnation::new(7));
@@ -86,6 +88,21 @@ impl MemberEvent {
             | Self::Restored(server)
             | Self::Suspected(server) => server,
         }
+    }
+}
+
+/// For the log, or for people: who, and what of it.
+impl fmt::Display for MemberEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self {
+            Self::Changed(_) => "says something else of itself",
+            Self::Drains(_) => "is about to leave",
+            Self::Joined(_) => "joined",
+            Self::Left(_) => "left",
+            Self::Restored(_) => "answers again",
+            Self::Suspected(_) => "is silent, and gets no calls",
+        };
+        write!(f, "{} {what}", self.server().id)
     }
 }
 
