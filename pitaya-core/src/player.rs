@@ -27,8 +27,8 @@ pub struct Player {
     conn: ServerConn,
     calls: CallQueue<Bytes>,
     /// Requests that servers of other kinds answer.
-    forwards: Forwards,
-    config: Arc<ConnConfig>,
+    pub(crate) forwards: Forwards,
+    pub(crate) config: Arc<ConnConfig>,
     routes: Arc<RouteTable>,
     /// Calls whose handlers must be dropped, not yet told.
     abandoned: ThinVec<CallKey>,
@@ -154,10 +154,7 @@ impl Player {
         let refused = match self.routes.find(name, kind) {
             Ok(Destination::Here(route)) => return Ok(self.arrive(now, request, route, body)),
             Ok(Destination::Elsewhere(route)) if self.config.forwards => {
-                let deadline = now + self.config.limits.call_deadline;
-                let forward = self.forwards.start(deadline, request, route, body);
-                self.update(now);
-                return Ok(Some(Event::Forward(forward)));
+                return Ok(Some(self.forward(now, request, route, body)));
             }
             // Without a cluster there are no other servers; Pitaya leaves the client without an
             // answer.
@@ -179,7 +176,7 @@ impl Player {
     }
 
     /// Tells a caller no. A notify has nobody to tell.
-    fn refuse(
+    pub(crate) fn refuse(
         &mut self, now: Instant, request: Option<NonZeroU64>, error: &Error, scratch: &mut Scratch,
     ) {
         let Some(request) = request else {
@@ -254,7 +251,7 @@ impl Player {
     }
 
     /// Reading goes on as long as there is room for calls; the last call of a drain is the end.
-    fn update(&mut self, now: Instant) {
+    pub(crate) fn update(&mut self, now: Instant) {
         let calls = self.calls();
         let is_full = self.calls.is_full() || calls >= self.config.limits.calls_max;
         self.conn.held = self.drains || is_full;
@@ -299,11 +296,7 @@ impl Machine for Player {
         while let Some(expired) = self.calls.poll_expired(now) {
             self.handle_expired(now, expired, scratch);
         }
-        while let Some((request, route)) = self.forwards.expire(now) {
-            self.config.counters.add(Counter::CallsExpired);
-            let error = Error::request_timeout(&route, self.config.limits.call_deadline);
-            self.refuse(now, Some(request), &error, scratch);
-        }
+        self.expire_forwards(now, scratch);
         self.update(now);
     }
 

@@ -7,6 +7,7 @@ pub mod peers;
 pub mod raw;
 pub mod raw_server;
 pub mod registry;
+pub mod running;
 pub mod sim;
 pub mod web;
 

@@ -3,14 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::net::SocketAddr;
-use std::sync::mpsc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 
-use futures_channel::oneshot;
 use pitaya_core::{CloseReason, RequestError};
 use pitaya_driver::{Client, Cluster, Native, Server};
 use pitaya_smol::Smol;
 use pitaya_tests::game::{Shout, gate, room};
+use pitaya_tests::running::Running;
 use pitaya_tokio::Tokio;
 
 #[test]
@@ -104,43 +103,17 @@ async fn wait_for(client: &Client<Tokio>, room: &str) {
     }
 }
 
-/// A server on a thread and a runtime of its own.
-struct Running {
-    clients: Option<SocketAddr>,
-    cluster: SocketAddr,
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
-}
-
-impl Running {
-    fn stop(self) {
-        self.stop.send(()).unwrap();
-        self.thread.join().unwrap();
-    }
-}
-
 fn start<R: Native>(kind: &'static str, id: &'static str, seed: Option<SocketAddr>) -> Running {
-    let (stop, stopped) = oneshot::channel();
-    let (teller, told) = mpsc::channel();
-    let thread = thread::spawn(move || {
-        R::block_on(async move {
-            let cluster = Cluster::secret(SECRET).id(id);
-            let cluster = cluster.seeds(seed.map(|seed| seed.to_string()));
-            let server = if kind == "gate" {
-                Server::<R>::new(kind, gate()).tcp("127.0.0.1:0")
-            } else {
-                Server::new(kind, room(id))
-            };
-            let server = server.cluster(cluster).start().await.unwrap();
-            let me = server.members().unwrap().me().addresses[0];
-            teller.send((server.addresses().first().copied(), me)).unwrap();
-            stopped.await.unwrap();
-            server.shutdown().await;
-        })
-        .unwrap();
-    });
-    let (clients, cluster) = told.recv().unwrap();
-    Running { clients, cluster, stop, thread }
+    Running::start(move || {
+        let cluster = Cluster::secret(SECRET).id(id);
+        let cluster = cluster.seeds(seed.map(|seed| seed.to_string()));
+        let server = if kind == "gate" {
+            Server::<R>::new(kind, gate()).tcp("127.0.0.1:0")
+        } else {
+            Server::new(kind, room(id))
+        };
+        server.cluster(cluster)
+    })
 }
 
 const SECRET: &str = "3b5d3c7d207e37dceeedd301e35e2e58";

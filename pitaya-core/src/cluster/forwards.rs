@@ -4,9 +4,12 @@ use std::borrow::Cow;
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use pitaya_proto::error::Error;
+use pitaya_proto::zlib::Scratch;
+
 use crate::calls::{Calls, RequestId};
 use crate::queue::Ended;
-use crate::{CallKey, Instant};
+use crate::{CallKey, Counter, Event, Instant, Player};
 
 /// A call that a server of another kind has a handler for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -80,6 +83,27 @@ impl Forwards {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         self.0.as_ref()?.poll_timeout()
+    }
+}
+
+impl Player {
+    /// Sends a call on its way to another server.
+    pub(crate) fn forward<'e>(
+        &mut self, now: Instant, request: Option<NonZeroU64>, route: String, body: Cow<'e, [u8]>,
+    ) -> Event<'e> {
+        let deadline = now + self.config.limits.call_deadline;
+        let forward = self.forwards.start(deadline, request, route, body);
+        self.update(now);
+        Event::Forward(forward)
+    }
+
+    /// Tells those whose calls were not answered in time.
+    pub(crate) fn expire_forwards(&mut self, now: Instant, scratch: &mut Scratch) {
+        while let Some((request, route)) = self.forwards.expire(now) {
+            self.config.counters.add(Counter::CallsExpired);
+            let error = Error::request_timeout(&route, self.config.limits.call_deadline);
+            self.refuse(now, Some(request), &error, scratch);
+        }
     }
 }
 
