@@ -300,6 +300,8 @@ impl<R: Runtime> Serve<Peer<Waiter>> for ServePeer<R> {
             PeerEvent::Abandoned(session, key) => {
                 let abort = self.aborts.remove(&(session, key));
                 abort.into_iter().for_each(|abort| abort.abort());
+                // It is gone before the next call of its session begins.
+                self.poll_running(cx, commands);
             }
             PeerEvent::Call(call) => self.start(cx, call, commands),
             PeerEvent::Link(event) => self.handle_link(event, commands),
