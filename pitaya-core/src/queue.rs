@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::num::NonZeroU64;
 use std::time::Duration;
 
+use crate::planted::mutant;
 use crate::{CallKey, Instant, Limits, Options, RouteId, earlier};
 
 /// The calls of one session on the server that executes them.
@@ -97,7 +98,8 @@ impl<W> CallQueue<W> {
         &mut self, now: Instant, ticket: Ticket, keep: impl FnOnce() -> W,
     ) -> Option<Start> {
         let deadline = now + self.timeout(&ticket);
-        if ticket.options.concurrent || (self.turn.is_none() && self.waiting.is_empty()) {
+        let concurrent = ticket.options.concurrent || mutant("calls take no turns");
+        if concurrent || (self.turn.is_none() && self.waiting.is_empty()) {
             return Some(self.start(now, deadline, ticket));
         }
         self.waiting_bytes += ticket.bytes;

@@ -12,6 +12,7 @@ use pitaya_core::cluster::{
     Epoch, Hub, HubEvent, Life, LinkCommand, LinkConfig, LinkEnd, MemberEvent, Members, Router,
     ServerId, ServerInfo,
 };
+use pitaya_core::planted::mutant;
 use pitaya_core::session::SessionHandle;
 use pitaya_core::{CloseReason, Command, Counters, Error, Instant, Limits, Rng, SessionId};
 use pitaya_proto::error;
@@ -89,6 +90,10 @@ impl Peers {
 
     /// How a life of a server is reached.
     pub(super) fn way(&self, life: &Life) -> Option<Way> {
+        if mutant("all lives of a server are one") {
+            let hub = lock(&self.hub);
+            return hub.peers().find(|(other, _)| other.id == life.id).map(|(_, way)| way.clone());
+        }
         lock(&self.hub).peer(life).cloned()
     }
 
@@ -217,6 +222,7 @@ impl Peers {
                     let _ = address.send_last(kick);
                 }
             }
+            HubEvent::Drop(_) if mutant("a twin is not closed") => {}
             HubEvent::Drop(way) => way.end(LinkEnd::Unwanted("another link to the server stays")),
             HubEvent::Members(event) => log(&event),
             HubEvent::Refused(session, wait) => {

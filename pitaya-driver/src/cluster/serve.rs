@@ -16,6 +16,7 @@ use pitaya_core::cluster::{
     GuestCall, Life, LinkCommand, LinkEnd, LinkEvent, Peer, PeerCommand, PeerEvent, ServerInfo,
     Snapshot,
 };
+use pitaya_core::planted::mutant;
 use pitaya_core::session::{Host, HostFuture, SessionHandle};
 use pitaya_core::{CallKey, Counter, Error, Instant, Reply, RouteId, SessionId};
 use pitaya_proto::link::Known;
@@ -253,7 +254,9 @@ impl<R: Runtime> ServePeer<R> {
 
     /// What a handler sent before it ended comes before its reply.
     fn answer(&mut self, done: Done, commands: &mut Decided) {
-        self.way.mailbox().take(commands);
+        if !mutant("a reply overtakes what came before it") {
+            self.way.mailbox().take(commands);
+        }
         match done {
             Done::Aborted => {}
             Done::Guest(session, key, result) => {
