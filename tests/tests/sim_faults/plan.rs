@@ -143,8 +143,8 @@ pub(crate) const ROOMS: usize = 3;
 pub(crate) const UIDS: u64 = 12;
 /// When no more is begun.
 pub(crate) const CALM_MS: u64 = 20_000;
-const OPS: u64 = 16;
-const FAULTS_MAX: u64 = 8;
+const OPS: u64 = 30;
+const FAULTS_MAX: u64 = 12;
 const LASTS_MS: [u64; 3] = [1_000, 4_000, 14_000];
 const KINDS: [Kind; 8] = [
     Kind::Cut,
@@ -156,7 +156,7 @@ const KINDS: [Kind; 8] = [
     Kind::Reset,
     Kind::Slow,
 ];
-const WHATS: [What; 16] = [
+const WHATS: [What; 18] = [
     What::Echo,
     What::Echo,
     What::Echo,
@@ -170,6 +170,8 @@ const WHATS: [What; 16] = [
     What::Push,
     What::Quick,
     What::Rpc,
+    What::Shout,
+    What::Shout,
     What::Shout,
     What::Sleep,
     What::Sleep,
