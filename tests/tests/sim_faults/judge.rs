@@ -98,8 +98,8 @@ fn pushes(book: &Book) -> Vec<Broken> {
     broken
 }
 
-/// What a handler pushed to its session is there when its reply is. A link whose peer is suspect drops
-/// pushes and keeps replies, so some may be missing then, but none comes later.
+/// What a handler pushed to its session is there when its reply is. A link whose peer is suspect
+/// drops pushes and keeps replies, so some may be missing then, but none comes later.
 fn replies_after_pushes(book: &Book) -> Vec<Broken> {
     let mut broken = Vec::new();
     for (nonce, asked) in &book.asked {
@@ -158,8 +158,8 @@ fn losses(book: &Book) -> Vec<Broken> {
     broken
 }
 
-/// A handler that asks nobody ended by itself, in time, or was dropped long before that, on a server
-/// that left and had no other trouble.
+/// A handler that asks nobody ended by itself, in time, or was dropped long before that, on a
+/// server that left and had no other trouble.
 fn is_cut_short(book: &Book, asked: &Asked, run: &Run) -> bool {
     let (Some(until), name) = (run.until, host(&run.life)) else { return false };
     if !matches!(asked.what, What::Echo | What::Quick | What::Sleep) {
