@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::Instant;
+use crate::planted::mutant;
 
 /// Requests in flight to one peer. `W` is whoever waits for the reply; each waiter comes back
 /// exactly once.
@@ -50,7 +51,7 @@ impl<W> Calls<W> {
             self.next = self.next.successor();
         }
         let id = self.next;
-        self.next = id.successor();
+        self.next = if mutant("an id is used again") { RequestId::FIRST } else { id.successor() };
         self.in_flight.insert(id, (deadline, waiter));
         Ok(id)
     }

@@ -56,6 +56,8 @@ mod limits;
 mod machine;
 mod node;
 mod outbox;
+#[doc(hidden)]
+pub mod planted;
 mod player;
 mod queue;
 mod rng;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use thin_vec::ThinVec;
 
+use crate::planted::mutant;
 use crate::{CallKey, ConnConfig, Instant, Options, RouteId, earlier};
 
 /// The calls of one session on the server that executes them.
@@ -90,7 +91,8 @@ impl<W> CallQueue<W> {
         &mut self, now: Instant, ticket: Ticket, keep: impl FnOnce() -> W,
     ) -> Option<Start> {
         let deadline = now + self.timeout(&ticket);
-        if ticket.options.concurrent || (self.turn.is_none() && self.waiting().len() == 0) {
+        let concurrent = ticket.options.concurrent || mutant("calls take no turns");
+        if concurrent || (self.turn.is_none() && self.waiting().len() == 0) {
             return Some(self.start(now, deadline, ticket));
         }
         let waiting = self.waiting.get_or_insert_default();

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use pitaya_core::planted::mutant;
 use thin_vec::ThinVec;
 
 use crate::drive::Commands;
@@ -152,6 +153,9 @@ impl<C> Mailbox<C> {
 
     fn push(&self, inner: &mut Inner<C>, command: C) {
         inner.commands.push(command);
+        if let ([.., one, other], true) = (&mut *inner.commands, mutant("a command overtakes")) {
+            std::mem::swap(one, other);
+        }
         self.any.store(true, Ordering::Release);
         inner.wake();
     }

@@ -20,6 +20,7 @@ pub use event::{Dial, LinkCommand, LinkEvent};
 use crate::calls::{Calls, RequestId};
 use crate::cluster::peer::refusal;
 use crate::cluster::{Proven, Said, ServerInfo};
+use crate::planted::mutant;
 use crate::{CloseReason, Counter, Instant, Machine, Next, Outbox};
 
 /// One end of the stream between two servers, both of which call the other over it.
@@ -325,7 +326,8 @@ impl<W> Link<W> {
     }
 
     fn suspect_at(&self) -> Option<Instant> {
-        let heard = self.peer.as_ref().filter(|_| !self.suspect).map(|_| self.heard);
+        let may = !self.suspect && !mutant("nobody is suspect");
+        let heard = self.peer.as_ref().filter(|_| may).map(|_| self.heard);
         heard.map(|heard| heard + self.config.conn.limits.link_suspect_after)
     }
 

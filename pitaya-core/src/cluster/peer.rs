@@ -12,6 +12,7 @@ use pitaya_proto::zlib::Scratch;
 use prost::Message as _;
 
 use super::{Full, Guests, Link, LinkCommand, LinkConfig, LinkEnd, LinkEvent, Proven};
+use crate::planted::mutant;
 use crate::queue::{Ended, Expired, Start, Ticket};
 use crate::{
     Call, CallKey, CloseReason, Context, Counter, Destination, Instant, Machine, Next, Options,
@@ -111,7 +112,7 @@ impl<W> Peer<W> {
     /// The last call is the end of a link that is left.
     fn update(&mut self, now: Instant, scratch: &mut Scratch) {
         let is_idle = self.link.is_settled() && self.guests.sessions().next().is_none();
-        if self.leaves && is_idle {
+        if self.leaves && (is_idle || mutant("a server that leaves does not wait")) {
             let end = LinkCommand::Close(LinkEnd::Closed);
             self.link.handle_command(now, end, scratch);
         }

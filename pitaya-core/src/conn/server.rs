@@ -14,6 +14,7 @@ use crate::conn::heartbeat::Heartbeat;
 use crate::conn::line::Line;
 use crate::conn::phase::{Phase, Side, Step, step};
 use crate::conn::{CloseReason, ConnConfig};
+use crate::planted::mutant;
 use crate::{Broadcast, Counter, Instant, Next, Outbox, Reply, earlier};
 
 /// One connection of a client: it turns bytes into messages and replies into bytes.
@@ -173,7 +174,9 @@ impl ServerConn {
                 self.line.write_empty(now, PacketKind::Kick);
             }
         }
-        self.close(now, reason);
+        if !mutant("a kick is not the last word") {
+            self.close(now, reason);
+        }
     }
 
     /// Ends the connection. What waits to be written still is, unless nobody reads it.

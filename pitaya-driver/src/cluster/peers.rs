@@ -13,6 +13,7 @@ use pitaya_core::cluster::{
     Epoch, Hub, HubEvent, Life, LinkCommand, LinkConfig, LinkEnd, MemberEvent, Members, Router,
     ServerId, ServerInfo,
 };
+use pitaya_core::planted::mutant;
 use pitaya_core::session::SessionHandle;
 use pitaya_core::{CloseReason, Command, ConnConfig, Error, Instant, Rng, SessionId};
 use pitaya_proto::error;
@@ -257,6 +258,7 @@ impl Peers {
                     let _ = address.send_last(kick);
                 }
             }
+            HubEvent::Drop(_) if mutant("a twin is not closed") => {}
             HubEvent::Drop(way) => way.end(LinkEnd::Unwanted("another link to the server stays")),
             HubEvent::Members(_) => {}
             HubEvent::Refused(session, wait) => {

@@ -16,6 +16,7 @@ use pitaya_core::cluster::{
     GuestCall, Life, LinkCommand, LinkEnd, LinkEvent, Peer, PeerCommand, PeerEvent, ServerId,
     ServerInfo, Snapshot,
 };
+use pitaya_core::planted::mutant;
 use pitaya_core::session::{Host, HostFuture, SessionHandle};
 use pitaya_core::{CallKey, Counter, Error, Instant, Reply, RouteId, SessionId};
 use pitaya_proto::link::Known;
@@ -257,7 +258,9 @@ impl<R: Runtime> ServePeer<R> {
 
     /// What a handler sent before it ended comes before its reply.
     fn answer(&mut self, done: Done, commands: &mut Decided) {
-        self.way.mailbox().take(commands);
+        if !mutant("a reply overtakes what came before it") {
+            self.way.mailbox().take(commands);
+        }
         match done {
             Done::Aborted => {}
             Done::Guest(session, key, result) => {
@@ -310,6 +313,8 @@ impl<R: Runtime> Serve<Peer<Waiter>> for ServePeer<R> {
                     let shared = &self.shared;
                     seldom!(shared, error, "a handler reached its hard limit and is dropped");
                 }
+                // It is gone before the next call of its session begins.
+                self.poll_running(cx, commands);
             }
             PeerEvent::Call(call) => self.start(cx, call, commands),
             PeerEvent::Link(event) => self.handle_link(event, commands),

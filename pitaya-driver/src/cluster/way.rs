@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use futures_channel::oneshot;
 use pitaya_core::cluster::{LinkCommand, LinkEnd, PeerCommand};
+use pitaya_core::planted::mutant;
 use pitaya_core::{CallKey, Command, Error, Instant, Limits, Reply, RouteTable};
 use pitaya_proto::error;
 use pitaya_proto::protos::Response;
@@ -125,7 +126,9 @@ impl Waiter {
 
     /// The reply goes where it has to go; only the first one does.
     fn finish(&mut self, result: Result<Bytes, Error>) {
-        match self.to.take() {
+        let forgets = mutant("who waits for a lost link is forgotten")
+            && result.as_ref().is_err_and(|error| error.code == error::SERVER_LOST.code);
+        match self.to.take().filter(|_| !forgets) {
             None => {}
             // Whoever does not wait any more needs no reply.
             Some(To::Caller(caller)) => drop(caller.send(result)),

@@ -14,7 +14,12 @@
 //! The driver runs in it as it is. Time stands still while a task runs and jumps to the next event
 //! when none can. What could come in any order comes in an order that the seed chooses; what is one
 //! stream of bytes never does. A run that fails says how to repeat it.
+//!
+//! Tasks and sockets belong to the host whose handle made them, [`Sim::host`]; and to hosts happens
+//! what happens to machines: they crash, stop for a while, and do not reach each other.
 
+mod faults;
+mod hosts;
 mod net;
 mod pipe;
 mod runtime;
@@ -29,10 +34,12 @@ use std::time::Duration;
 
 use pitaya_core::Rng;
 
+pub use faults::{Crash, Tap};
 pub use pipe::Wire;
 pub use runtime::{Sim, SimTimer};
 pub use stream::{SimListener, SimStream};
 
+use hosts::HostId;
 use tasks::MAIN;
 
 /// Runs `main` in a world of its own to its end, and gives what it gives.
@@ -100,7 +107,7 @@ impl World {
         let sim = Sim::new(self);
         let _report = Report(&sim);
         let mut order = Rng::new(self.seed);
-        let waker = sim.tasks().waker(MAIN);
+        let waker = sim.tasks().waker(HostId::default(), MAIN);
         let mut main = pin!(main(sim.clone()));
         waker.wake_by_ref();
         for _ in 0..self.steps_max {

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::task::Waker;
 
+use crate::sim::hosts::HostId;
 use crate::sim::pipe::{Parcel, Pipe, Wire};
 use crate::sim::state::{Coming, State};
 use crate::sim::trace::Record;
@@ -14,8 +15,11 @@ use crate::sim::trace::Record;
 pub(super) struct Net {
     pub(super) listeners: BTreeMap<SocketAddr, Backlog>,
     pub(super) names: BTreeMap<String, Vec<IpAddr>>,
-    links: BTreeMap<LinkId, Link>,
+    pub(super) links: BTreeMap<LinkId, Link>,
+    /// Arrivals that wait until the way is open again.
+    pub(super) stuck: Vec<(LinkId, Side)>,
     ports: u16,
+    listened: u64,
     dialled: u64,
 }
 
@@ -30,16 +34,20 @@ pub(super) enum Side {
 }
 
 /// Connections that nobody has accepted yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Backlog {
+    pub(super) host: HostId,
+    number: u64,
     pub(super) waiting: VecDeque<(LinkId, SocketAddr)>,
     pub(super) acceptor: Option<Waker>,
 }
 
+/// A connection, as long as one of its ends is there.
 #[derive(Debug)]
-struct Link {
-    pipes: [Pipe; 2],
-    ends: u8,
+pub(super) struct Link {
+    pub(super) hosts: [HostId; 2],
+    pub(super) pipes: [Pipe; 2],
+    pub(super) open: [bool; 2],
 }
 
 impl Side {
@@ -57,6 +65,11 @@ impl Net {
         self.links.get_mut(&link).map(|link| &mut link.pipes[side as usize])
     }
 
+    /// Who waits at an address, if the listener of that number is still there.
+    pub(super) fn backlog(&mut self, address: SocketAddr, number: u64) -> Option<&mut Backlog> {
+        self.listeners.get_mut(&address).filter(|backlog| backlog.number == number)
+    }
+
     /// The pipe that `side` writes to.
     pub(super) fn outbound(&mut self, link: LinkId, side: Side) -> Option<&mut Pipe> {
         self.inbound(link, side.other())
@@ -64,8 +77,10 @@ impl Net {
 }
 
 impl State {
-    /// Listens; port 0 means one that is free.
-    pub(super) fn listen(&mut self, mut address: SocketAddr) -> io::Result<SocketAddr> {
+    /// Listens; port 0 means one that is free. Gives where, and the number of the listener.
+    pub(super) fn listen(
+        &mut self, host: HostId, mut address: SocketAddr,
+    ) -> io::Result<(SocketAddr, u64)> {
         if address.port() == 0 {
             self.net.ports += 1;
             address.set_port(PORT_MIN + self.net.ports);
@@ -73,12 +88,18 @@ impl State {
         if self.net.listeners.contains_key(&address) {
             return Err(io::ErrorKind::AddrInUse.into());
         }
-        self.net.listeners.insert(address, Backlog::default());
-        Ok(address)
+        self.net.listened += 1;
+        let number = self.net.listened;
+        let backlog = Backlog { host, number, waiting: VecDeque::new(), acceptor: None };
+        self.net.listeners.insert(address, backlog);
+        self.hosts.note_address(address, host);
+        Ok((address, number))
     }
 
     /// Connects to whoever listens.
-    pub(super) fn dial(&mut self, address: SocketAddr, wire: &Wire) -> io::Result<LinkId> {
+    pub(super) fn dial(
+        &mut self, host: HostId, address: SocketAddr, wire: &Wire,
+    ) -> io::Result<LinkId> {
         let Some(backlog) = self.net.listeners.get_mut(&address) else {
             self.record(Record::Refused(address));
             return Err(io::ErrorKind::ConnectionRefused.into());
@@ -86,9 +107,11 @@ impl State {
         let link = self.net.dialled;
         self.net.dialled += 1;
         let pipe = |side| Pipe::new(wire.clone(), self.seed, link * 2 + side, self.now);
-        self.net.links.insert(link, Link { pipes: [pipe(0), pipe(1)], ends: 2 });
+        let (hosts, pipes) = ([host, backlog.host], [pipe(0), pipe(1)]);
+        self.net.links.insert(link, Link { hosts, pipes, open: [true; 2] });
         backlog.waiting.push_back((link, remote(link)));
         backlog.acceptor.take().into_iter().for_each(Waker::wake);
+        self.hosts.begin_tap(link, hosts);
         self.record(Record::Dialled(link, address));
         Ok(link)
     }
@@ -97,14 +120,36 @@ impl State {
     /// it has not read: so TCP does.
     pub(super) fn hang_up(&mut self, link: LinkId, side: Side, resets: bool) {
         self.record(Record::Dropped(link, side));
-        let Some(inbound) = self.net.inbound(link, side) else { return };
-        let resets = inbound.deafen() || resets;
-        self.send_end(link, side, resets);
-        if let Some(entry) = self.net.links.get_mut(&link) {
-            entry.ends -= 1;
-            if entry.ends == 0 {
-                self.net.links.remove(&link);
-            }
+        if let Some(unread) = self.leave(link, side) {
+            self.send_end(link, side, unread || resets);
+            self.forget(link);
+        }
+    }
+
+    /// One end is gone without a word.
+    pub(super) fn vanish(&mut self, link: LinkId, side: Side) {
+        self.leave(link, side);
+        self.forget(link);
+    }
+
+    /// Nobody is at that end any more. Whether it left bytes unread; nothing if it was gone before.
+    fn leave(&mut self, link: LinkId, side: Side) -> Option<bool> {
+        let entry = self.net.links.get_mut(&link)?;
+        let was_open = std::mem::replace(&mut entry.open[side as usize], false);
+        was_open.then(|| entry.pipes[side as usize].deafen())
+    }
+
+    fn forget(&mut self, link: LinkId) {
+        if self.net.links.get(&link).is_some_and(|link| link.open == [false; 2]) {
+            self.net.links.remove(&link);
+        }
+    }
+
+    /// Nobody listens there any more.
+    pub(super) fn deafen(&mut self, address: SocketAddr) {
+        let waiting = self.net.listeners.remove(&address).map(|backlog| backlog.waiting);
+        for (link, _) in waiting.into_iter().flatten() {
+            self.hang_up(link, Side::Acceptor, true);
         }
     }
 
@@ -123,9 +168,15 @@ impl State {
 
     pub(super) fn arrive(&mut self, link: LinkId, side: Side) {
         let now = self.now;
+        let Some(entry) = self.net.links.get(&link) else { return };
+        let (from, to) = (entry.hosts[side.other() as usize], entry.hosts[side as usize]);
+        if self.hosts.is_cut(from, to) {
+            return self.net.stuck.push((link, side));
+        }
+        let is_dark = self.hosts.is_dark(to);
         let Some(inbound) = self.net.inbound(link, side) else { return };
         let Some(parcel) = inbound.arrive(now) else { return };
-        let bounces = inbound.is_deaf() && matches!(parcel, Parcel::Bytes(_));
+        let bounces = inbound.is_deaf() && !is_dark && matches!(parcel, Parcel::Bytes(_));
         let outbound = self.net.outbound(link, side).expect("a link has two pipes");
         if matches!(parcel, Parcel::Reset) {
             outbound.reset();

@@ -12,6 +12,7 @@ use pitaya_core::Instant;
 use pitaya_driver::{Runtime, Timer};
 
 use crate::sim::World;
+use crate::sim::hosts::HostId;
 use crate::sim::net::Side;
 use crate::sim::pipe::Wire;
 use crate::sim::state::{Coming, Slot, State, draw};
@@ -19,9 +20,12 @@ use crate::sim::stream::{SimListener, SimStream};
 use crate::sim::tasks::{TaskId, Tasks, lock};
 use crate::sim::trace::Record;
 
-/// A handle to a world that runs.
+/// A handle to a world that runs, and to one host in it: what is made by it belongs to that host.
 #[derive(Clone)]
-pub struct Sim(Arc<Inner>);
+pub struct Sim {
+    pub(super) host: HostId,
+    world: Arc<Inner>,
+}
 
 struct Inner {
     state: Mutex<State>,
@@ -32,7 +36,13 @@ struct Inner {
 impl Sim {
     pub(super) fn new(world: &World) -> Self {
         let state = Mutex::new(State::new(world.seed));
-        Self(Arc::new(Inner { state, tasks: Tasks::default(), wire: world.wire.clone() }))
+        let inner = Inner { state, tasks: Tasks::default(), wire: world.wire.clone() };
+        Self { host: HostId::default(), world: Arc::new(inner) }
+    }
+
+    /// The host of that name, in the same world; without any, things belong to one that has none.
+    pub fn host(&self, name: &str) -> Self {
+        Self { host: self.state().hosts.of_name(name), world: Arc::clone(&self.world) }
     }
 
     /// The simulated time.
@@ -80,10 +90,22 @@ impl Sim {
     pub async fn dial(&self, address: SocketAddr, wire: Wire) -> io::Result<SimStream> {
         let seed = self.state().seed;
         self.sleep(wire.trip(draw(seed, DIALS, u64::from(address.port())))).await;
-        let dialled = self.state().dial(address, &wire);
+        self.reach(address).await?;
+        let dialled = self.state().dial(self.host, address, &wire);
         let stream = dialled.map(|link| SimStream::new(self.clone(), link, Side::Dialler));
         self.sleep(wire.trip(draw(seed, DIALS, self.time().micros()))).await;
         stream
+    }
+
+    /// Waits until a packet comes there and one comes back; so a system asks again and again.
+    async fn reach(&self, address: SocketAddr) -> io::Result<()> {
+        for _ in 0..DIAL_ATTEMPTS_MAX {
+            if self.state().hosts.is_reachable(self.host, address) {
+                return Ok(());
+            }
+            self.sleep(DIAL_PAUSE).await;
+        }
+        Err(io::ErrorKind::TimedOut.into())
     }
 
     /// From now on a host has these addresses; without any, nobody knows it.
@@ -102,11 +124,11 @@ impl Sim {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.0.state)
+        lock(&self.world.state)
     }
 
     pub(super) fn tasks(&self) -> &Tasks {
-        &self.0.tasks
+        &self.world.tasks
     }
 
     pub(super) fn advance(&self) -> bool {
@@ -149,16 +171,18 @@ impl Runtime for Sim {
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks().spawn(task);
+        self.state().hosts.light(self.host);
+        self.tasks().spawn(self.host, task);
     }
 
     async fn bind(&self, address: SocketAddr) -> io::Result<SimListener> {
-        let address = self.state().listen(address)?;
-        Ok(SimListener::new(self.clone(), address))
+        let (address, number) = self.state().listen(self.host, address)?;
+        Ok(SimListener::new(self.clone(), address, number))
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<SimStream> {
-        self.dial(address, self.0.wire.clone()).await
+        let wire = self.state().hosts.wire(self.host, address);
+        self.dial(address, wire.unwrap_or_else(|| self.world.wire.clone())).await
     }
 
     /// The names there are: addresses, `localhost`, and those that [`Sim::name`] gave.
@@ -214,5 +238,8 @@ impl Drop for SimTimer {
     }
 }
 
+/// How often, and after which pause, a system tries to reach a host.
+const DIAL_ATTEMPTS_MAX: usize = 127;
+const DIAL_PAUSE: Duration = Duration::from_secs(1);
 /// The source of chance for how long dialling takes.
 const DIALS: u64 = u64::MAX - 1;

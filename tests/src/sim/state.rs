@@ -5,12 +5,14 @@ use std::task::Waker;
 
 use pitaya_core::{Instant, Rng};
 
+use crate::sim::hosts::Hosts;
 use crate::sim::net::{LinkId, Net, Side};
 use crate::sim::trace::{Record, Trace};
 
 /// All that tasks share.
 #[derive(Debug)]
 pub(super) struct State {
+    pub(super) hosts: Hosts,
     pub(super) net: Net,
     pub(super) now: Instant,
     pub(super) seed: u64,
@@ -40,6 +42,7 @@ pub(super) enum Coming {
 impl State {
     pub(super) fn new(seed: u64) -> Self {
         Self {
+            hosts: Hosts::default(),
             net: Net::default(),
             now: Instant::ZERO,
             seed,

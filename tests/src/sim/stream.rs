@@ -52,6 +52,9 @@ impl AsyncWrite for SimStream {
         let now = state.now;
         let outbound = state.net.outbound(self.link, self.side).expect("this end is open");
         let written = outbound.poll_write(now, cx, bytes, |at| arrivals.push(at));
+        if let Poll::Ready(Ok(taken)) = written {
+            state.tap(self.link, self.side, &bytes[..taken]);
+        }
         arrivals.into_iter().for_each(|at| state.plan_arrival(at, self.link, self.side));
         written
     }
@@ -76,17 +79,20 @@ impl Drop for SimStream {
 #[derive(Debug)]
 pub struct SimListener {
     address: SocketAddr,
+    number: u64,
     sim: Sim,
 }
 
 impl SimListener {
-    pub(super) fn new(sim: Sim, address: SocketAddr) -> Self {
-        Self { address, sim }
+    pub(super) fn new(sim: Sim, address: SocketAddr, number: u64) -> Self {
+        Self { address, number, sim }
     }
 
     fn poll_accept(&self, cx: &Context<'_>) -> Poll<(SimStream, SocketAddr)> {
         let mut state = self.sim.state();
-        let backlog = state.net.listeners.get_mut(&self.address).expect("this listens");
+        let Some(backlog) = state.net.backlog(self.address, self.number) else {
+            return Poll::Pending;
+        };
         match backlog.waiting.pop_front() {
             Some((link, remote)) => {
                 Poll::Ready((SimStream::new(self.sim.clone(), link, Side::Acceptor), remote))
@@ -114,9 +120,8 @@ impl Listener for SimListener {
 impl Drop for SimListener {
     fn drop(&mut self) {
         let mut state = self.sim.state();
-        let backlog = state.net.listeners.remove(&self.address).unwrap_or_default();
-        for (link, _) in backlog.waiting {
-            state.hang_up(link, Side::Acceptor, true);
+        if state.net.backlog(self.address, self.number).is_some() {
+            state.deafen(self.address);
         }
     }
 }

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 
 use pitaya_core::Instant;
 
+use crate::sim::hosts::HostId;
 use crate::sim::net::{LinkId, Side};
 use crate::sim::pipe::Parcel;
 use crate::sim::tasks::TaskId;
@@ -25,6 +26,7 @@ pub(super) enum Record {
     Arrived(LinkId, Side, Parcel),
     Dialled(LinkId, SocketAddr),
     Dropped(LinkId, Side),
+    Fault(&'static str, HostId, HostId),
     Ran(TaskId),
     Refused(SocketAddr),
     Told(String),
