@@ -117,7 +117,7 @@ fn open(player: &mut Player, config: Arc<ConnConfig>, scratch: &mut Scratch) -> 
     let Next::Event(Event::Opened(_)) = opened else { panic!("the handshake is fine") };
     let sent = player.outbox().remaining();
     player.outbox().advance(sent);
-    let id = SessionTable::new(128).open(());
+    let id = SessionTable::new(&Limits::default()).open(());
     let remote = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
     SessionHandle::new(id, remote, Arc::new(Nobody(config)))
 }

@@ -66,7 +66,7 @@ impl Node {
     /// A server without clients.
     pub fn new(config: ConnConfig, routes: RouteTable) -> Self {
         Self {
-            sessions: SessionTable::new(config.limits.uid_bytes_max),
+            sessions: SessionTable::new(&config.limits),
             config: Arc::new(config),
             routes: Arc::new(routes),
             scratch: Scratch::new(),
@@ -239,7 +239,7 @@ impl Node {
     /// An illegal user id, or a session that is bound already or closed; nothing has changed then.
     pub fn bind(&mut self, now: Instant, session: SessionId, uid: &str) -> Result<(), Error> {
         let open = self.open_at(session).ok_or_else(|| error::SESSION_CLOSED.into());
-        let begun = open.and_then(|_| self.sessions.begin_bind(session, uid));
+        let begun = open.and_then(|_| self.sessions.begin_bind(now, session, uid));
         let binding = begun.inspect_err(|_| self.config.counters.add(Counter::UidsRefused))?;
         if let Some((older, _)) = self.sessions.finish_bind(binding)? {
             let reason = CloseReason::Replaced;

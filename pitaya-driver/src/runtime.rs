@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 use futures_io::{AsyncRead, AsyncWrite};
 use pitaya_core::Instant;
 
+use crate::clock;
+
 /// A runtime: tokio, smol, or the simulator of the tests.
 ///
 /// Nothing here assumes one core or many. A value of it is a handle, cheap to clone.
@@ -21,8 +23,10 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
     /// Something that wakes its task at a chosen time.
     type Timer: Timer;
 
-    /// The time. It never goes back.
-    fn now(&self) -> Instant;
+    /// The time, by default that of the machine. It never goes back.
+    fn now(&self) -> Instant {
+        clock::now()
+    }
 
     /// The time as of some milliseconds ago at most, and never later than it is: for whoever asks
     /// so often that the price of the exact one counts.

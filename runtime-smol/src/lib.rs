@@ -50,10 +50,6 @@ impl Runtime for Smol {
     type Stream = Stream;
     type Timer = Alarm;
 
-    fn now(&self) -> Instant {
-        clock::now()
-    }
-
     fn rough_now(&self) -> Instant {
         clock::rough_now()
     }

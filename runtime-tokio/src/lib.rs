@@ -43,14 +43,6 @@ impl Runtime for Tokio {
     type Stream = Stream;
     type Timer = Alarm;
 
-    fn now(&self) -> Instant {
-        clock::now()
-    }
-
-    fn rough_now(&self) -> Instant {
-        clock::rough_now()
-    }
-
     fn timer(&self) -> Alarm {
         let _entered = self.0.enter();
         Alarm {
@@ -89,6 +81,10 @@ impl Runtime for Tokio {
 
     fn quic(&self) -> Option<Arc<dyn quinn::Runtime>> {
         Some(Arc::new(quinn::TokioRuntime))
+    }
+
+    fn rough_now(&self) -> Instant {
+        clock::rough_now()
     }
 }
 

@@ -9,7 +9,7 @@ use pitaya_core::cluster::{
     Answer, Ask, ClaimEvent, Claims, Directory, Epoch, Holder, Holding, Incarnation, Life, Login,
     ServerId,
 };
-use pitaya_core::{Instant, SessionId, SessionTable};
+use pitaya_core::{Instant, Limits, SessionId, SessionTable};
 
 use crate::script::Script;
 
@@ -348,7 +348,7 @@ impl Server {
             is_up: true,
             origin,
             view: BTreeSet::from([life.clone()]),
-            table: SessionTable::new(16),
+            table: SessionTable::new(&Limits::default().uid_bytes_max(16).binds_max(usize::MAX)),
             open: Vec::new(),
             claims: Claims::new(),
             directory: Directory::new(life.clone(), origin, BINDS_MAX, BINDS_WINDOW),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pitaya_proto::error::{self, Error};
 
-use crate::SessionId;
+use crate::{Instant, Limits, SessionId};
 
 /// The sessions of one server, apart from their connections, with the index of user ids.
 ///
@@ -14,9 +14,26 @@ use crate::SessionId;
 #[derive(Debug)]
 pub struct SessionTable<A> {
     sessions: BTreeMap<SessionId, Entry<A>>,
-    by_uid: BTreeMap<Arc<str>, SessionId>,
+    by_uid: BTreeMap<Arc<str>, Bound>,
     opened: u64,
+    limits: TableLimits,
+}
+
+/// Who has a user id, and how often it was bound lately.
+#[derive(Clone, Copy, Debug)]
+struct Bound {
+    session: SessionId,
+    /// The second in which counting began.
+    since: u32,
+    binds: u32,
+}
+
+#[derive(Debug)]
+struct TableLimits {
     uid_bytes_max: usize,
+    binds_max: usize,
+    /// In seconds.
+    binds_window: u64,
 }
 
 #[derive(Debug)]
@@ -36,6 +53,7 @@ enum Login {
 #[derive(Debug, Eq, PartialEq)]
 #[must_use = "a bind that is neither finished nor cancelled keeps its session from being bound"]
 pub struct Binding {
+    began: u32,
     session: SessionId,
     uid: Arc<str>,
 }
@@ -48,10 +66,15 @@ impl Binding {
 }
 
 impl<A: Clone> SessionTable<A> {
-    /// No sessions yet. A user id has at most `uid_bytes_max` bytes.
-    pub fn new(uid_bytes_max: usize) -> Self {
+    /// No sessions yet.
+    pub fn new(limits: &Limits) -> Self {
         let (sessions, by_uid) = (BTreeMap::new(), BTreeMap::new());
-        Self { sessions, by_uid, opened: 0, uid_bytes_max }
+        let limits = TableLimits {
+            uid_bytes_max: limits.uid_bytes_max,
+            binds_max: limits.binds_max,
+            binds_window: limits.binds_window.as_secs(),
+        };
+        Self { sessions, by_uid, opened: 0, limits }
     }
 
     /// Begins a session that is reached at `address`.
@@ -82,7 +105,7 @@ impl<A: Clone> SessionTable<A> {
 
     /// The session of a user id.
     pub fn by_uid(&self, uid: &str) -> Option<SessionId> {
-        self.by_uid.get(uid).copied()
+        self.by_uid.get(uid).map(|bound| bound.session)
     }
 
     /// Begins to bind a session to a user id; what the application has to say comes between this
@@ -90,18 +113,25 @@ impl<A: Clone> SessionTable<A> {
     ///
     /// # Errors
     ///
-    /// A user id that is empty, too long or has control characters; a session that is bound, or is
-    /// being bound, or is gone.
-    pub fn begin_bind(&mut self, session: SessionId, uid: &str) -> Result<Binding, Error> {
-        if uid.is_empty() || uid.len() > self.uid_bytes_max || uid.contains(char::is_control) {
+    /// A user id that is empty, too long or has control characters, or that sessions take from each
+    /// other too often; a session that is bound, or is being bound, or is gone.
+    pub fn begin_bind(
+        &mut self, now: Instant, session: SessionId, uid: &str,
+    ) -> Result<Binding, Error> {
+        let bytes_max = self.limits.uid_bytes_max;
+        if uid.is_empty() || uid.len() > bytes_max || uid.contains(char::is_control) {
             return Err(error::UID_ILLEGAL.into());
+        }
+        let began = (now.micros() / 1_000_000) as u32;
+        if self.lately(uid, began).is_some_and(|it| it.binds as usize >= self.limits.binds_max) {
+            return Err(error::RATE_EXCEEDED.into());
         }
         let entry = self.sessions.get_mut(&session).ok_or(error::SESSION_CLOSED)?;
         match entry.login {
             Login::Unbound => entry.login = Login::Binding,
             Login::Binding | Login::Bound(_) => return Err(error::SESSION_ALREADY_BOUND.into()),
         }
-        Ok(Binding { session, uid: uid.into() })
+        Ok(Binding { began, session, uid: uid.into() })
     }
 
     /// Binds the session; gives the one that had the user id before, which has to be kicked.
@@ -110,10 +140,13 @@ impl<A: Clone> SessionTable<A> {
     ///
     /// The session closed meanwhile; nothing has changed then.
     pub fn finish_bind(&mut self, binding: Binding) -> Result<Option<(SessionId, A)>, Error> {
-        let Binding { session, uid } = binding;
+        let Binding { began, session, uid } = binding;
+        let lately = self.lately(&uid, began);
         let entry = self.sessions.get_mut(&session).ok_or(error::SESSION_CLOSED)?;
         entry.login = Login::Bound(Arc::clone(&uid));
-        let replaced = self.by_uid.insert(uid, session);
+        let (since, binds) = lately.map_or((began, 0), |lately| (lately.since, lately.binds));
+        let bound = Bound { session, since, binds: binds + 1 };
+        let replaced = self.by_uid.insert(uid, bound).map(|bound| bound.session);
         Ok(replaced.and_then(|id| Some((id, self.address(id)?.clone()))))
     }
 
@@ -136,6 +169,13 @@ impl<A: Clone> SessionTable<A> {
         true
     }
 
+    /// Who has a user id, if its binds still count.
+    fn lately(&self, uid: &str, now: u32) -> Option<Bound> {
+        let counts =
+            |bound: &&Bound| u64::from(now.saturating_sub(bound.since)) < self.limits.binds_window;
+        self.by_uid.get(uid).filter(counts).copied()
+    }
+
     /// How many sessions there are.
     pub fn count(&self) -> usize {
         self.sessions.len()
@@ -147,13 +187,13 @@ mod tests {
     use super::*;
 
     fn bind(table: &mut SessionTable<u8>, id: SessionId, uid: &str) -> Option<(SessionId, u8)> {
-        let binding = table.begin_bind(id, uid).unwrap();
+        let binding = table.begin_bind(Instant::ZERO, id, uid).unwrap();
         table.finish_bind(binding).unwrap()
     }
 
     #[test]
     fn the_newest_login_has_the_user_id_and_the_older_one_is_named() {
-        let mut table = SessionTable::new(128);
+        let mut table = SessionTable::new(&Limits::default());
         let (old, new) = (table.open(1), table.open(2));
         assert_eq!(bind(&mut table, old, "ann"), None);
         assert_eq!(bind(&mut table, new, "ann"), Some((old, 1)));
@@ -162,7 +202,7 @@ mod tests {
 
     #[test]
     fn closing_the_older_session_leaves_the_user_id_with_the_newer() {
-        let mut table = SessionTable::new(128);
+        let mut table = SessionTable::new(&Limits::default());
         let (old, new) = (table.open(1), table.open(2));
         bind(&mut table, old, "ann");
         bind(&mut table, new, "ann");
@@ -174,40 +214,58 @@ mod tests {
 
     #[test]
     fn a_session_closes_once() {
-        let mut table = SessionTable::new(128);
+        let mut table = SessionTable::new(&Limits::default());
         let id = table.open(1);
         assert_eq!((table.close(id), table.close(id)), (true, false));
     }
 
     #[test]
     fn a_session_is_bound_once_and_not_twice_at_a_time() {
-        let mut table = SessionTable::new(128);
+        let mut table = SessionTable::new(&Limits::default());
         let id = table.open(1);
-        let first = table.begin_bind(id, "ann").unwrap();
+        let first = table.begin_bind(Instant::ZERO, id, "ann").unwrap();
         let refused = Err(Error::from(error::SESSION_ALREADY_BOUND));
-        assert_eq!(table.begin_bind(id, "bob"), refused);
+        assert_eq!(table.begin_bind(Instant::ZERO, id, "bob"), refused);
         table.cancel_bind(first);
         bind(&mut table, id, "bob");
-        assert_eq!(table.begin_bind(id, "bob"), refused);
+        assert_eq!(table.begin_bind(Instant::ZERO, id, "bob"), refused);
         assert_eq!(table.uid(id).map(|uid| &**uid), Some("bob"));
     }
 
     #[test]
     fn a_bind_that_outlives_its_session_changes_nothing() {
-        let mut table = SessionTable::new(128);
+        let mut table = SessionTable::new(&Limits::default());
         let id = table.open(1);
-        let binding = table.begin_bind(id, "ann").unwrap();
+        let binding = table.begin_bind(Instant::ZERO, id, "ann").unwrap();
         table.close(id);
         assert_eq!(table.finish_bind(binding), Err(error::SESSION_CLOSED.into()));
         assert_eq!((table.by_uid("ann"), table.count()), (None, 0));
     }
 
     #[test]
+    fn sessions_that_take_a_user_id_from_each_other_have_to_wait_after_five_binds() {
+        let mut table = SessionTable::new(&Limits::default());
+        for _ in 0..5 {
+            let id = table.open(1);
+            bind(&mut table, id, "ann");
+        }
+        let id = table.open(1);
+        let at = |seconds: u64| Instant::from_micros(seconds * 1_000_000);
+        let refused = table.begin_bind(at(9), id, "ann");
+        assert_eq!(refused, Err(error::RATE_EXCEEDED.into()));
+        assert!(table.begin_bind(at(10), id, "ann").is_ok());
+    }
+
+    #[test]
     fn illegal_user_ids_are_refused() {
-        let mut table = SessionTable::new(4);
+        let mut table = SessionTable::new(&Limits::default().uid_bytes_max(4));
         let id = table.open(1);
         for uid in ["", "12345", "a\n"] {
-            assert_eq!(table.begin_bind(id, uid), Err(error::UID_ILLEGAL.into()), "{uid:?}");
+            assert_eq!(
+                table.begin_bind(Instant::ZERO, id, uid),
+                Err(error::UID_ILLEGAL.into()),
+                "{uid:?}"
+            );
         }
     }
 }

@@ -26,7 +26,8 @@ impl<R: Runtime> Host for SessionHost<R> {
         let shared = Arc::clone(&self.shared);
         // A session that is about to close, by this very handler perhaps, takes nobody's place.
         let open = self.is_open().then_some(()).ok_or_else(|| error::SESSION_CLOSED.into());
-        let begun = open.and_then(|()| shared.sessions().begin_bind(session.id(), uid));
+        let begun = open
+            .and_then(|()| shared.sessions().begin_bind(shared.runtime.now(), session.id(), uid));
         // Made before the future, which may be dropped before it is polled.
         let begun = begun.map(|binding| PendingBind {
             binding: Some(binding),

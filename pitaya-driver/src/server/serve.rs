@@ -172,8 +172,8 @@ fn answer(address: &Address, key: CallKey, reply: Reply, commands: &mut Commands
     commands.push(Command::Reply(key, reply));
 }
 
-/// Notes handlers that hold their executor. Between two ticks of the system none can be slow, so the
-/// clock itself is read only when one has passed.
+/// Notes handlers that hold their executor. Between two ticks of the system none can be slow, so
+/// the clock itself is read only when one has passed.
 #[derive(Default)]
 pub(crate) struct Watch {
     /// No later than the poll that is judged next begins.

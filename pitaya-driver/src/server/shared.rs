@@ -70,7 +70,7 @@ impl<R: Runtime> Shared<R> {
         runtime: R, config: Arc<ConnConfig>, handlers: Handlers, peers: Option<Arc<Peers>>,
     ) -> Arc<Self> {
         let timers = Timers::start(&runtime);
-        let sessions = Mutex::new(SessionTable::new(config.limits.uid_bytes_max));
+        let sessions = Mutex::new(SessionTable::new(&config.limits));
         let tls_turns = Turns::new(config.limits.tls_handshakes_max);
         let drives = DriveConfig::new(runtime.clone(), &timers, &config.limits, &config.counters);
         Arc::new_cyclic(|me| Self {
