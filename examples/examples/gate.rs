@@ -1,5 +1,6 @@
 //! Where browsers connect. It has no handlers of its own: calls such as `room.hall.greet` go to a
-//! server of the kind `room`, of which there may be any number. `gate [PORT] [CLUSTER-ADDRESS]`
+//! server of the kind `room`, of which there may be any number. `gate [PORT] [CLUSTER-ADDRESS]`,
+//! or `gate PORT CLUSTER-ADDRESS --discovery mdns` with the feature `mdns`.
 
 use std::env::{args, temp_dir, var};
 
@@ -17,6 +18,12 @@ fn main() -> Result<(), StartError> {
         .id("gate-1")
         .listen(&listen)
         .on_member(|event| println!("{event}"));
+    // With the feature `mdns`: whoever is in the local network says where it is.
+    #[cfg(feature = "mdns")]
+    let cluster = match args().nth(4).as_deref() {
+        Some("mdns") => cluster.discovery(pitaya::discovery::Mdns::new("pitaya-examples")),
+        _ => cluster,
+    };
     let page = |acceptor: Acceptor, (path, kind, text)| acceptor.page(path, kind, text);
     Server::new("gate", App::new(()))
         .accept(PAGES.into_iter().fold(Acceptor::ws(format!("127.0.0.1:{port}")), page))

@@ -1,4 +1,5 @@
-//! A room behind `gate`: clients reach it through that. `room [NAME] [SEED]`
+//! A room behind `gate`: clients reach it through that. `room [NAME] [SEED]`, or
+//! `room NAME --discovery mdns` with the feature `mdns`.
 
 use std::env::{args, temp_dir, var};
 
@@ -22,13 +23,20 @@ async fn greet(
 
 fn main() -> Result<(), StartError> {
     let name = args().nth(1).unwrap_or_else(|| "room-1".to_owned());
-    let seed = args().nth(2).unwrap_or_else(|| "127.0.0.1:4500".to_owned());
+    let seed = args().nth(2).filter(|it| it != "--discovery");
+    let seed = seed.unwrap_or_else(|| "127.0.0.1:4500".to_owned());
     let file = temp_dir().join("pitaya-examples.secret");
     println!("secret  PITAYA_SECRET, or else {}", file.display());
     let secret = var("PITAYA_SECRET").or_else(|_| Identity::secret_file(&file));
     let secret = secret.map_err(|why| StartError::Cluster(why.to_string()))?;
     let cluster =
         Cluster::secret(secret).id(&name).seeds([&seed]).on_member(|event| println!("{event}"));
+    // With the feature `mdns`: whoever is in the local network says where it is.
+    #[cfg(feature = "mdns")]
+    let cluster = match args().nth(3).as_deref() {
+        Some("mdns") => cluster.discovery(pitaya::discovery::Mdns::new("pitaya-examples")),
+        _ => cluster,
+    };
     println!("{name}  looks for others at {seed}");
     Server::new("room", App::new(name).route("hall.greet", greet)).cluster(cluster).run()
 }

@@ -21,6 +21,7 @@ use crate::{CallKey, ConnConfig, Instant, Options, RouteId, earlier};
 #[derive(Debug)]
 pub struct CallQueue<W> {
     config: Arc<ConnConfig>,
+    #[allow(clippy::box_collection, reason = "a session that is idle has a pointer, and no more")]
     waiting: Option<Box<VecDeque<Waiting<W>>>>,
     started: ThinVec<Started>,
     turn: Option<CallKey>,
