@@ -312,7 +312,9 @@ fn line(
         PeerEvent::Link(LinkEvent::Drains) => "drains".to_owned(),
         PeerEvent::Link(LinkEvent::SessionClosed(session)) => format!("session {session} closed"),
         PeerEvent::Link(LinkEvent::Opened(..)) => return None,
-        other => panic!("nothing leads to {other:?}"),
+        other @ (PeerEvent::Link(_) | PeerEvent::Remote { .. }) => {
+            panic!("nothing leads to {other:?}")
+        }
     })
 }
 

@@ -1,5 +1,5 @@
-//! Servers are started anew, one after another, while clients go on to call: a ledger on the side of
-//! the clients, and one of what ran, account for every request.
+//! Servers are started anew, one after another, while clients go on to call: a ledger of the clients
+//! and one of what ran account for every request.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pitaya_core::{App, ClientConfig, Ctx, Error, Limits, Payload, RequestError, State};
-use pitaya_driver::{Client, Cluster, Server};
+use pitaya_driver::{Client, Cluster, Native as _, Server};
 use pitaya_tests::running::Running;
 use pitaya_tokio::Tokio;
 
@@ -147,9 +147,14 @@ async fn call(gate: SocketAddr, stop: &AtomicBool, nonces: &AtomicU64, ran: &Ran
         .reconnect_delay_min(Duration::from_millis(20))
         .reconnect_delay_max(Duration::from_millis(200))
         .reconnect_attempts_max(10_000);
-    let client = Client::<Tokio>::builder(gate.to_string());
-    let client = client.config(ClientConfig { limits, ..ClientConfig::default() });
-    let client = client.connect().await.unwrap();
+    let config = ClientConfig { limits, ..ClientConfig::default() };
+    // The gate may be away at this moment.
+    let client = loop {
+        let client = Client::<Tokio>::builder(gate.to_string()).config(config.clone());
+        if let Ok(client) = client.connect().await {
+            break client;
+        }
+    };
     let mut ledger = Ledger::default();
     while !stop.load(Ordering::Relaxed) {
         let nonce = nonces.fetch_add(1, Ordering::Relaxed);

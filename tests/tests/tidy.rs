@@ -444,11 +444,15 @@ const FUNCTION_LINES_MAX: usize = 60;
 const MEDIAN_FUNCTION_LINES_MAX: usize = 10;
 const COLUMNS_MAX: usize = 100;
 const PURE_CODE_LINES_MAX: usize = 4_000;
-/// What stands on the core as its driver does, and can be left out by who reads the rest.
-const CORE_FEATURES: [&str; 6] = [
+/// What stands on the core as its driver does, and can be left out by who reads the rest; and
+/// tables, which are looked up and not read.
+const CORE_FEATURES: [&str; 9] = [
     "pitaya-core/src/app/lifecycle.rs",
     "pitaya-core/src/broadcast.rs",
     "pitaya-core/src/cluster/",
+    "pitaya-core/src/counters.rs",
+    "pitaya-core/src/limits.rs",
+    "pitaya-core/src/planted.rs",
     "pitaya-core/src/session/afar.rs",
     "pitaya-core/src/session/group.rs",
     "pitaya-proto/src/link.rs",
