@@ -21,6 +21,7 @@ use crate::{CallKey, ConnConfig, Instant, Options, RouteId, earlier};
 #[derive(Debug)]
 pub struct CallQueue<W> {
     config: Arc<ConnConfig>,
+    /// Never empty.
     #[allow(clippy::box_collection, reason = "a session that is idle has a pointer, and no more")]
     waiting: Option<Box<VecDeque<Waiting<W>>>>,
     started: ThinVec<Started>,
@@ -93,7 +94,7 @@ impl<W> CallQueue<W> {
     ) -> Option<Start> {
         let deadline = now + self.timeout(&ticket);
         let concurrent = ticket.options.concurrent || mutant("calls take no turns");
-        if concurrent || (self.turn.is_none() && self.waiting().len() == 0) {
+        if concurrent || (self.turn.is_none() && self.waiting.is_none()) {
             return Some(self.start(now, deadline, ticket));
         }
         let waiting = self.waiting.get_or_insert_default();
@@ -104,11 +105,11 @@ impl<W> CallQueue<W> {
     /// The oldest waiting call, if the turn is free. A call whose deadline has come is left to
     /// [`poll_expired`](Self::poll_expired).
     pub fn poll_start(&mut self, now: Instant) -> Option<(Start, W)> {
-        let waiting = self.waiting.as_mut().filter(|_| self.turn.is_none())?;
-        if waiting.front()?.deadline <= now {
+        let oldest = self.waiting.as_deref().filter(|_| self.turn.is_none())?.front()?;
+        if oldest.deadline <= now {
             return None;
         }
-        let Waiting { deadline, ticket, kept } = waiting.pop_front()?;
+        let Waiting { deadline, ticket, kept } = self.take_waiting(0)?;
         Some((self.start(now, deadline, ticket), kept))
     }
 
@@ -129,7 +130,7 @@ impl<W> CallQueue<W> {
     pub fn poll_expired(&mut self, now: Instant) -> Option<Expired> {
         let overdue = self.waiting().position(|waiting| waiting.deadline <= now);
         if let Some(at) = overdue {
-            let Waiting { ticket, .. } = self.waiting.as_mut()?.remove(at)?;
+            let Waiting { ticket, .. } = self.take_waiting(at)?;
             return Some(Expired::TimedOut(ticket, self.timeout(&ticket)));
         }
         if let Some(overdue) = self.started.iter_mut().find(|started| started.is_overdue(now)) {
@@ -164,26 +165,26 @@ impl<W> CallQueue<W> {
     /// Lets go of memory that is not used.
     pub(crate) fn rest(&mut self) {
         self.started.shrink_to_fit();
-        self.waiting = self.waiting.take().filter(|waiting| !waiting.is_empty());
     }
 
     /// Whether a bound is reached, so that the session must not be read.
     pub fn is_full(&self) -> bool {
         let limits = &self.config.limits;
-        let waiting_bytes: usize = self.waiting().map(|waiting| waiting.ticket.bytes).sum();
-        self.count() >= limits.calls_max || waiting_bytes >= limits.calls_waiting_bytes_max
+        let waiting_bytes = || self.waiting().map(|waiting| waiting.ticket.bytes).sum::<usize>();
+        self.count() >= limits.calls_max
+            || self.waiting.is_some() && waiting_bytes() >= limits.calls_waiting_bytes_max
     }
 
     /// Whether a request with that id waits or runs and is not answered yet.
     pub fn has_request(&self, request: NonZeroU64) -> bool {
         let is = |ticket: &Ticket| ticket.request == Some(request);
         self.started.iter().any(|started| !started.late && is(&started.start.ticket))
-            || self.waiting().any(|waiting| is(&waiting.ticket))
+            || self.waiting.is_some() && self.waiting().any(|waiting| is(&waiting.ticket))
     }
 
     /// Calls that wait, run or are late.
     pub fn count(&self) -> usize {
-        self.waiting().len() + self.started.len()
+        self.waiting.as_deref().map_or(0, VecDeque::len) + self.started.len()
     }
 
     /// The next moment at which [`poll_expired`](Self::poll_expired) has something to say.
@@ -200,15 +201,13 @@ impl<W> CallQueue<W> {
         }
         let hard_limit = ticket.options.hard_limit.unwrap_or(self.config.limits.call_hard_limit);
         let start = Start { deadline, key, ticket };
-        // Most sessions never have two calls at work.
-        self.started.reserve_exact(1);
         self.started.push(Started { hard_limit: now + hard_limit, late: false, start });
         start
     }
 
     /// Takes out what has ended, which passes the turn on.
     fn end(&mut self, at: usize) -> Started {
-        let ended = self.started.swap_remove(at);
+        let ended = self.started.remove(at);
         if self.turn == Some(ended.start.key) {
             self.turn = None;
         }
@@ -217,6 +216,16 @@ impl<W> CallQueue<W> {
 
     fn timeout(&self, ticket: &Ticket) -> Duration {
         ticket.options.deadline.unwrap_or(self.config.limits.call_deadline)
+    }
+
+    /// Takes out what waits at `at`; the last one leaves no memory behind.
+    fn take_waiting(&mut self, at: usize) -> Option<Waiting<W>> {
+        let waiting = self.waiting.as_mut()?;
+        let taken = waiting.remove(at);
+        if waiting.is_empty() {
+            self.waiting = None;
+        }
+        taken
     }
 
     fn waiting(&self) -> vec_deque::Iter<'_, Waiting<W>> {
