@@ -1,5 +1,5 @@
-//! Servers are started anew, one after another, while clients go on to call: a ledger of the clients
-//! and one of what ran account for every request.
+//! Servers are started anew, one after another, while clients go on to call: a ledger of what the
+//! clients saw and one of what ran account for every request.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 

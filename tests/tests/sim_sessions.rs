@@ -235,7 +235,7 @@ enum Outcome {
 /// Many clients with few user ids, who come, bind and leave at any time.
 async fn crowd(sim: Sim, mut chance: Rng) -> Vec<Outcome> {
     let hall = Hall::new(&sim);
-    let limits = Limits::default().heartbeat(Duration::from_secs(3600));
+    let limits = Limits::default().heartbeat(Duration::from_secs(3600)).binds_max(usize::MAX);
     let server = start(&sim, Server::new("gate", app(&hall)).limits(limits)).await;
     let address = server.addresses()[0];
     let visits: Vec<_> = (0..12)
