@@ -219,7 +219,9 @@ impl Player {
     }
 
     fn handle_reply(&mut self, now: Instant, key: CallKey, reply: Reply, scratch: &mut Scratch) {
-        match self.forwards.handle_reply(key).unwrap_or_else(|| self.calls.handle_ended(key)) {
+        let is_forwarded = Forwards::own(key);
+        let calls = &mut self.calls;
+        match if is_forwarded { self.forwards.handle_reply(key) } else { calls.handle_ended(key) } {
             Ended::Answers(request) if self.conn.is_open() => {
                 if let Err(why) = self.conn.reply(now, request, &reply, scratch) {
                     self.refuse(now, Some(request), &why.into(), scratch);
@@ -252,10 +254,9 @@ impl Player {
 
     /// Reading goes on as long as there is room for calls; the last call of a drain is the end.
     pub(crate) fn update(&mut self, now: Instant) {
-        let calls = self.calls();
-        let is_full = self.calls.is_full() || calls >= self.config.limits.calls_max;
+        let is_full = self.calls.is_full() || self.forwards.fill(self.calls.count(), &self.config);
         self.conn.held = self.drains || is_full;
-        if self.drains && calls == 0 {
+        if self.drains && self.calls() == 0 {
             self.conn.close(now, CloseReason::Shutdown);
         }
     }

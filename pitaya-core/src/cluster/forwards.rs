@@ -9,7 +9,7 @@ use pitaya_proto::zlib::Scratch;
 
 use crate::calls::{Calls, RequestId};
 use crate::queue::Ended;
-use crate::{CallKey, Counter, Event, Instant, Player};
+use crate::{CallKey, ConnConfig, Counter, Event, Instant, Player};
 
 /// A call that a server of another kind has a handler for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -51,14 +51,21 @@ impl Forwards {
         Forward { body, deadline, key, request, route }
     }
 
-    /// What the reply to a call means; `None` if no call was forwarded under this key.
-    pub(crate) fn handle_reply(&mut self, key: CallKey) -> Option<Ended> {
-        if key.0.get() & FORWARDED.get() == 0 {
-            return None;
-        }
+    /// Whether that is the key of a forwarded call.
+    pub(crate) fn own(key: CallKey) -> bool {
+        key.0.get() & FORWARDED.get() != 0
+    }
+
+    /// Whether they and as many other calls are all that a session may have.
+    pub(crate) fn fill(&self, others: usize, config: &ConnConfig) -> bool {
+        self.0.as_ref().is_some_and(|calls| calls.count() + others >= config.limits.calls_max)
+    }
+
+    /// What the reply to one of them means.
+    pub(crate) fn handle_reply(&mut self, key: CallKey) -> Ended {
         let id = RequestId::from_wire(key.0.get() & !FORWARDED.get());
         let asked = id.zip(self.0.as_mut()).and_then(|(id, calls)| calls.finish(id));
-        Some(asked.map_or(Ended::Late, |(request, _)| Ended::Answers(request)))
+        asked.map_or(Ended::Late, |(request, _)| Ended::Answers(request))
     }
 
     /// A request whose deadline has come; a reply to it is late.
