@@ -176,11 +176,6 @@ impl<P: Clone + Eq> Hub<P> {
         self.settle(now);
     }
 
-    /// Whether a session of this server has its user id.
-    pub fn is_bound(&self, session: SessionId) -> bool {
-        self.claims.is_bound(session)
-    }
-
     /// Who has a user id that this server is the home of.
     pub fn find(&self, uid: &str) -> Option<(Life, SessionId)> {
         let holder = &self.directory.find(uid)?.holder;

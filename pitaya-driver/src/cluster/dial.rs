@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use pitaya_core::cluster::Peer;
 use pitaya_core::{Counter, Rng};
 
@@ -51,8 +53,16 @@ pub(super) async fn dial_all<R: Runtime>(shared: Arc<Shared<R>>, peers: Arc<Peer
             let (shared, peers) = (Arc::clone(&shared), Arc::clone(&peers));
             let (at_work, seed) = (Arc::clone(&at_work), rng.next_u64());
             shared.runtime.clone().spawn(async move {
-                keep(&shared, &peers, address, Rng::new(seed)).await;
-                lock(&at_work).remove(&address);
+                let mut rng = Rng::new(seed);
+                loop {
+                    keep(&shared, &peers, address, &mut rng).await;
+                    let mut at_work = lock(&at_work);
+                    // Found again meanwhile, it is nobody else who dials it.
+                    if shared.stops() || !peers.hints.contains(address) {
+                        at_work.remove(&address);
+                        return;
+                    }
+                }
             });
         }
     }
@@ -60,7 +70,7 @@ pub(super) async fn dial_all<R: Runtime>(shared: Arc<Shared<R>>, peers: Arc<Peer
 
 /// Keeps a link to whoever is at an address, as long as it is hinted at.
 async fn keep<R: Runtime>(
-    shared: &Arc<Shared<R>>, peers: &Arc<Peers>, address: SocketAddr, mut rng: Rng,
+    shared: &Arc<Shared<R>>, peers: &Arc<Peers>, address: SocketAddr, rng: &mut Rng,
 ) {
     let delay_max = shared.config.limits.link_dial_delay_max;
     let (mut delay, mut heard) = (DELAY_MIN, shared.runtime.now());
@@ -72,9 +82,13 @@ async fn keep<R: Runtime>(
             let until = Sleep::lasting(&shared.timers, shared.runtime.clone(), limit);
             match before(until, peers.network.dial(address)).await {
                 Some(Ok(stream)) => {
-                    delay = DELAY_MIN;
+                    let began = shared.runtime.now();
                     link(shared, peers, stream, peers.next_dial()).await;
                     heard = shared.runtime.now();
+                    // Whoever ends each link at once is not to be asked all the time.
+                    if heard.since(began) >= delay_max {
+                        delay = DELAY_MIN;
+                    }
                 }
                 Some(Err(error)) => note_failure(shared, address, &error.to_string()),
                 None => note_failure(shared, address, "no answer in time"),
@@ -108,7 +122,11 @@ async fn link<R: Runtime>(
     let (own, all) = (Arc::clone(shared), Arc::clone(peers));
     let serve = ServePeer::new(own, all, way, remote, dialled > 0);
     let drives = Arc::clone(&shared.drives);
-    Drive::new(drives, (io, Transport::TCP), (machine, serve), mailbox).await;
+    let drive = Drive::new(drives, (io, Transport::TCP), (machine, serve), mailbox);
+    // Some executors would end with a task that panics.
+    if AssertUnwindSafe(drive).catch_unwind().await.is_err() {
+        tracing::error!(%remote, "the task of a link panicked; it is closed");
+    }
 }
 
 /// For how long nobody is there at an address that another server named, before it is forgotten: as

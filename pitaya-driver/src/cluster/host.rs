@@ -128,7 +128,10 @@ impl<R: Runtime> Shared<R> {
         let mut asked = BTreeMap::<_, Vec<String>>::new();
         for uid in uids {
             match rendezvous(&uid, members.of_kind(kind)).map(|home| Life::from(&**home)) {
-                Some(home) if home == me => found.note(&me, uid.clone(), peers.find(&uid)),
+                Some(home) if home == me => {
+                    let holder = peers.find(&uid);
+                    found.note(&me, uid, holder);
+                }
                 Some(home) => asked.entry(home).or_default().push(uid),
                 None => found.missing.push(uid),
             }

@@ -126,14 +126,25 @@ impl<R: Runtime> ServePeer<R> {
             LinkEvent::Restored => {
                 self.change(|hub, now, life, way| hub.handle_silence(now, life, way, false));
             }
-            LinkEvent::Said(said) => {
+            LinkEvent::Said(said) if self.has_users() => {
                 self.change(|hub, now, life, _| hub.handle_said(now, life, said));
+            }
+            LinkEvent::Said(_) => {
+                self.shared.config.counters.add(Counter::LinkFramesForbidden);
+                let (shared, from) = (&self.shared, self.id());
+                seldom!(shared, warn, "a server without users here speaks of user ids", ?from);
             }
             LinkEvent::SessionClosed(session) => self.end_guest(SessionId::new(session)),
             LinkEvent::Suspected => {
                 self.change(|hub, now, life, way| hub.handle_silence(now, life, way, true));
             }
         }
+    }
+
+    /// Whether the peer shares the user ids of this server: a frontend of the same kind.
+    fn has_users(&self) -> bool {
+        let me = &self.peers.config.me;
+        self.peer.as_ref().is_some_and(|peer| peer.frontend && peer.kind == me.kind)
     }
 
     fn id(&self) -> Option<&ServerId> {
@@ -165,11 +176,14 @@ impl<R: Runtime> ServePeer<R> {
 
     fn close(&mut self, end: &LinkEnd) {
         self.shared.config.counters.add(Counter::LinksClosed);
-        let id = self.peer.as_ref().map(|peer| peer.id.to_string());
         if self.dialled && *end == LinkEnd::Myself {
             self.peers.note_address(self.remote, Life::from(&*self.peers.config.me));
         }
-        tracing::info!(id, remote = %self.remote, %end, "a link has ended");
+        match self.id() {
+            Some(id) => tracing::info!(%id, remote = %self.remote, %end, "a link has ended"),
+            // Whoever cannot be linked with is tried again every second.
+            None => tracing::debug!(remote = %self.remote, %end, "a link was of no use"),
+        }
         self.leave();
     }
 
