@@ -75,6 +75,8 @@ counters! {
     LinkFramesDropped = "link_frames_dropped";
     /// Frames and calls of another server that it has no right to.
     LinkFramesForbidden = "link_frames_forbidden";
+    /// Frames for another server that are sent in parts.
+    LinkFramesParted = "link_frames_parted";
     /// Links to other servers that ended, for whatever reason.
     LinksClosed = "links_closed";
     /// Links to other servers that were opened.

@@ -124,14 +124,19 @@ limits! {
     /// Time between two attempts to reach a server that is known to be somewhere, at most; the
     /// first ones come sooner.
     link_dial_delay_max: Duration = Duration::from_secs(1), "seconds", LinkDialsFailed;
-    /// Body of one frame between servers.
-    link_frame_bytes_max: usize = 1 << 20, "bytes", LinkFramesDropped;
+    /// Body of one frame between servers; at most 2^24-1.
+    link_frame_bytes_max: usize = pitaya_proto::link::BODY_BYTES_MAX, "bytes", LinkFramesDropped;
     /// What is said at least to another server, so that it knows that this one is there.
     link_heartbeat: Duration = Duration::from_millis(500), "seconds", LinksSuspected;
     /// How long another server may take to say who it is.
     link_hello_timeout: Duration = Duration::from_secs(5), "seconds", LinksClosed;
+    /// Long frames that are on their way to one other server at once; more of them wait.
+    link_long_frames_max: usize = 8, "frames", LinksClosed;
     /// Bytes waiting to be written to one other server, beyond which nothing new is sent to it.
     link_outbound_bytes_max: usize = 8 << 20, "bytes", LinkCallsRefused;
+    /// Body of a frame that goes as one piece; a longer one is sent in parts, between which others
+    /// go.
+    link_part_bytes_max: usize = 64 << 10, "bytes", LinkFramesParted;
     /// Silence after which no new calls go to another server, and those in flight have failed.
     link_suspect_after: Duration = Duration::from_secs(2), "seconds", LinksSuspected;
     /// Lines of one kind that clients make a server log in a second.

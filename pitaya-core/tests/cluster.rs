@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use pitaya_core::cluster::{
-    GuestCall, Incarnation, LinkCommand, LinkConfig, LinkEvent, Peer, PeerCommand, PeerEvent,
+    GuestCall, Incarnation, Lane, LinkCommand, LinkConfig, LinkEvent, Peer, PeerCommand, PeerEvent,
     ServerId, ServerInfo,
 };
 use pitaya_core::{
@@ -183,13 +183,15 @@ impl Pair {
     }
 
     fn gate_calls(&mut self, waiter: u32, request: Bytes, wait: Duration) {
-        let call = LinkCommand::Call { deadline: self.now + wait, request, waiter };
+        let call =
+            LinkCommand::Call { deadline: self.now + wait, lane: Lane::Alone, request, waiter };
         self.gate.tell(self.now, PeerCommand::Link(call));
     }
 
     fn room_calls(&mut self, request: Request) {
         let (deadline, request) = (self.now + Duration::from_secs(5), request.encode_to_vec());
-        let call = LinkCommand::Call { deadline, request: request.into(), waiter: 1 };
+        let call =
+            LinkCommand::Call { deadline, lane: Lane::Alone, request: request.into(), waiter: 1 };
         self.room.tell(self.now, PeerCommand::Link(call));
     }
 
@@ -300,7 +302,7 @@ fn line(
             line
         }
         PeerEvent::Link(LinkEvent::Reply { waiter, result: Ok(bytes) }) => {
-            let response = Response::decode(bytes).unwrap();
+            let response = Response::decode(&bytes[..]).unwrap();
             let data = String::from_utf8_lossy(&response.data).into_owned();
             let said = response.error.map_or(data, |it| format!("{}: {}", it.code, it.msg));
             format!("{waiter} gets {said}")

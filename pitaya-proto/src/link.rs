@@ -37,6 +37,15 @@ pub enum Frame<'a> {
     Kick(Kick),
     /// Where the server knows others.
     Known(Known),
+    /// A part of a long frame, between whose parts others go.
+    Part {
+        /// Which long frame: no two that are on their way have the same.
+        id: u32,
+        /// Whether the frame is whole with it.
+        last: bool,
+        /// What follows the parts before it.
+        bytes: &'a [u8],
+    },
     /// Users or sessions are told something.
     Push(Push),
     /// The answer to a call; the body is a [`Response`](crate::protos::Response).
@@ -268,6 +277,8 @@ impl<'a> Frame<'a> {
             Self::Drained => DRAINED,
             Self::Known(_) => KNOWN,
             Self::Seat(_) => SEAT,
+            Self::Part { last: false, .. } => PART,
+            Self::Part { last: true, .. } => LAST_PART,
         }
     }
 
@@ -283,6 +294,10 @@ impl<'a> Frame<'a> {
             Self::Reply { id, response } => {
                 out.extend_from_slice(&id.to_be_bytes());
                 out.extend_from_slice(response);
+            }
+            Self::Part { id, bytes, .. } => {
+                out.extend_from_slice(&id.to_be_bytes());
+                out.extend_from_slice(bytes);
             }
             Self::Closed(session) => out.extend_from_slice(&session.to_be_bytes()),
             Self::Hello(hello) => hello.encode_raw(out),
@@ -305,6 +320,11 @@ impl<'a> Frame<'a> {
             REPLY => {
                 let (id, response) = body.split_first_chunk()?;
                 Some(Self::Reply { id: u32::from_be_bytes(*id), response })
+            }
+            PART | LAST_PART => {
+                let (id, bytes) = body.split_first_chunk()?;
+                let id = u32::from_be_bytes(*id);
+                Some(Self::Part { id, last: kind == LAST_PART, bytes })
             }
             CLOSED => body.try_into().ok().map(|session| Self::Closed(u64::from_be_bytes(session))),
             HELLO => Hello::decode(body).ok().map(Self::Hello),
@@ -351,7 +371,7 @@ pub const BODY_BYTES_MAX: usize = (1 << 24) - 1;
 /// Bytes in front of every body.
 pub const HEADER_BYTES: usize = 4;
 
-const KINDS: std::ops::RangeInclusive<u8> = HELLO..=DRAINED;
+const KINDS: std::ops::RangeInclusive<u8> = HELLO..=LAST_PART;
 const HELLO: u8 = 1;
 const HEARTBEAT: u8 = 2;
 const CALL: u8 = 3;
@@ -363,6 +383,8 @@ const DRAIN: u8 = 8;
 const KNOWN: u8 = 9;
 const SEAT: u8 = 10;
 const DRAINED: u8 = 11;
+const PART: u8 = 12;
+const LAST_PART: u8 = 13;
 
 #[cfg(test)]
 mod tests {
@@ -383,6 +405,8 @@ mod tests {
             Frame::Closed(1 << 40),
             Frame::Drain,
             Frame::Drained,
+            Frame::Part { id: 3, last: false, bytes: b"the fi" },
+            Frame::Part { id: 3, last: true, bytes: b"rst" },
             Frame::Known(Known { addresses: vec!["10.0.0.5:4500".into()] }),
             Frame::Seat(Seat { step: SeatStep::Held.into(), epoch: u64::MAX, ..Seat::default() }),
         ]
@@ -414,7 +438,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_judged_by_its_first_bytes() {
-        for kind in [0, 12, b'G', 255] {
+        for kind in [0, 14, b'G', 255] {
             assert_eq!(decode(&mut &[kind][..], 9), Err(FrameError::Kind(kind)));
         }
         let too_large = FrameError::TooLarge { body_bytes: 10, body_bytes_max: 9 };
@@ -427,6 +451,7 @@ mod tests {
         for (kind, body) in [
             (CALL, &b"1234567"[..]),
             (REPLY, b"123"),
+            (PART, b"123"),
             (CLOSED, b"1234567"),
             (CLOSED, b"123456789"),
             (HEARTBEAT, b"x"),

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::thread;
 
-use pitaya_core::{CloseReason, RequestError};
+use pitaya_core::{CloseReason, Limits, RequestError};
 use pitaya_driver::{Client, Cluster, Native, Server};
 use pitaya_smol::Smol;
 use pitaya_tests::game::{Shout, gate, room};
@@ -81,6 +81,11 @@ fn scenario<G: Native, R: Native>() {
         assert_eq!(ann.request::<_, i64>("gate.me.double", &21).await.unwrap(), 42);
         let failed = ann.request::<_, i64>("gate.me.double", &-1).await.unwrap_err();
         assert_eq!(failed.to_string(), "SCORE-1: negative");
+        // A body of megabytes goes in parts, and others are answered meanwhile.
+        let text = "long".repeat(300_000);
+        let long = ann.request::<_, String>("room.hall.echo", &text);
+        wait_for(&bob, "room-1").await;
+        assert_eq!(long.await.unwrap(), format!("room-1: {text}"));
         // The newest login stays.
         let _: () = connect(&second).await.request("gate.me.login", &"ann").await.unwrap();
         let replaced = Some("replaced by a newer login".to_owned());
@@ -112,7 +117,8 @@ fn start<R: Native>(kind: &'static str, id: &'static str, seed: Option<SocketAdd
         } else {
             Server::new(kind, room(id))
         };
-        server.cluster(cluster)
+        let limits = Limits::default().packet_bytes_max(8 << 20).inflated_bytes_max(8 << 20);
+        server.cluster(cluster).limits(limits)
     })
 }
 

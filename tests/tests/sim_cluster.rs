@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pitaya_core::cluster::Rule;
-use pitaya_core::{CloseReason, Json, Limits, RequestError};
+use pitaya_core::{CloseReason, Counter, Json, Limits, RequestError};
 use pitaya_driver::cluster::Plain;
 use pitaya_driver::{Client, Cluster, Server, ServerHandle};
 use pitaya_tests::game::{Shout, gate, room};
@@ -23,6 +23,26 @@ fn a_client_of_a_gate_is_answered_by_a_room() {
             assert_eq!(said, "room-0: hello");
             client.close().await;
             cluster.stop().await;
+        });
+    }
+}
+
+#[test]
+fn a_long_body_goes_to_a_room_and_back_in_parts_and_its_session_keeps_its_order() {
+    for seed in sim::seeds(20) {
+        sim::run(seed, |sim| async move {
+            let cluster = World::start(&sim, 1, 1).await;
+            let (client, other) = (cluster.connect(0).await, cluster.connect(0).await);
+            let text = "long".repeat(500);
+            let long = client.request::<_, String>("room.hall.echo", &text);
+            let next = client.request::<_, String>("room.hall.echo", &"next");
+            let short = other.request::<_, String>("room.hall.echo", &"short");
+            assert_eq!(long.await.unwrap(), format!("room-0: {text}"));
+            assert_eq!(next.await.unwrap(), "room-0: next");
+            assert_eq!(short.await.unwrap(), "room-0: short");
+            for server in [&cluster.gates[0], &cluster.rooms[0]] {
+                assert!(server.counters().count(Counter::LinkFramesParted) > 0);
+            }
         });
     }
 }
@@ -202,7 +222,7 @@ impl World {
         let network = Plain::bind(self.sim.clone(), address(at)).await.unwrap();
         let cluster = Cluster::over(network).id(name).seeds([address(0).to_string()]);
         let cluster = cluster.rule("score", Rule::Random);
-        let limits = Limits::default();
+        let limits = Limits::default().link_part_bytes_max(256);
         server.cluster(cluster).limits(limits).start_on(self.sim.clone()).await.unwrap()
     }
 

@@ -2,13 +2,13 @@
 
 mod config;
 mod event;
+mod parts;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use bytes::Buf;
 use pitaya_proto::error::{self, Error};
 use pitaya_proto::link::{self, Frame, FrameTooLarge, Hello};
 use pitaya_proto::zlib::Scratch;
@@ -16,6 +16,8 @@ use pitaya_proto::zlib::Scratch;
 use config::earliest;
 pub use config::{LinkConfig, LinkEnd};
 pub use event::{Dial, LinkCommand, LinkEvent};
+pub use parts::Lane;
+use parts::{Receiving, Sending};
 
 use crate::calls::{Calls, RequestId};
 use crate::cluster::peer::refusal;
@@ -26,8 +28,9 @@ use crate::{CloseReason, Counter, Instant, Machine, Next, Outbox};
 /// One end of the stream between two servers, both of which call the other over it.
 ///
 /// `W` is whoever waits for the reply of a call; every waiter comes back exactly once in a
-/// [`LinkEvent::Reply`], the last of them before [`LinkEvent::Closed`]. Frames go out in the order
-/// of their commands, and what the peer sends comes in the order in which it was sent.
+/// [`LinkEvent::Reply`], the last of them before [`LinkEvent::Closed`]. Frames about one session
+/// go out in the order of their commands, and what the peer sends comes in the order in which it
+/// was sent; a long frame goes in parts, between which those of other [lanes](Lane) go.
 ///
 /// A peer that is silent for `suspect_after` is *suspect*: whoever waits for it is told at once,
 /// and nobody is let wait for it, until it is heard again. Silent for `dead_after`, it is gone.
@@ -39,7 +42,8 @@ pub struct Link<W> {
     /// Which of this server's dials the link is; zero if the peer dialled.
     dialled: u64,
     peer: Option<Arc<ServerInfo>>,
-    outbox: Outbox,
+    sending: Sending,
+    receiving: Receiving,
     calls: Calls<W>,
     /// No call in flight is due before that.
     calls_due: Option<Instant>,
@@ -81,7 +85,8 @@ impl<W> Link<W> {
             proven,
             dialled,
             peer: None,
-            outbox: Outbox::default(),
+            sending: Sending::default(),
+            receiving: Receiving::default(),
             calls: Calls::new(config.conn.limits.link_calls_max),
             calls_due: None,
             serving: BTreeSet::new(),
@@ -97,7 +102,7 @@ impl<W> Link<W> {
             settled: false,
             config,
         };
-        if link.send(now, &Frame::Hello(hello)).is_err() {
+        if link.send(now, &Frame::Hello(hello), Lane::Anyone).is_err() {
             // A description of so many megabytes is a mistake of this server's own.
             link.end(LinkEnd::Closed);
         }
@@ -133,13 +138,14 @@ impl<W> Link<W> {
             Frame::Call { id, remaining, request } => {
                 let id = Some(id).filter(|id| *id != 0);
                 return self.admit(now, id).map(|admitted| {
-                    admitted.then_some(LinkEvent::Call { id, deadline: now + remaining, request })
+                    let (deadline, request) = (now + remaining, request.into());
+                    admitted.then_some(LinkEvent::Call { id, deadline, request })
                 });
             }
             Frame::Closed(session) => Some(LinkEvent::SessionClosed(session)),
             Frame::Drain => {
                 self.peer_drains = true;
-                self.insist(now, &Frame::Drained);
+                self.insist(now, &Frame::Drained, Lane::Anyone);
                 Some(LinkEvent::Drains)
             }
             Frame::Drained => {
@@ -149,11 +155,12 @@ impl<W> Link<W> {
             Frame::Heartbeat | Frame::Hello(_) => None,
             Frame::Kick(kick) => Some(LinkEvent::Kick(kick)),
             Frame::Known(known) => Some(LinkEvent::Known(known)),
+            Frame::Part { id, last, bytes } => return self.receive_part(now, (id, last), bytes),
             Frame::Push(push) => Some(LinkEvent::Push(push)),
             Frame::Reply { id, response } => {
                 let asked = RequestId::from_wire(id.into()).and_then(|id| self.calls.finish(id));
                 self.config.conn.counters.add_many(Counter::RepliesLate, asked.is_none().into());
-                asked.map(|waiter| LinkEvent::Reply { waiter, result: Ok(response) })
+                asked.map(|waiter| LinkEvent::Reply { waiter, result: Ok(response.into()) })
             }
             Frame::Seat(seat) => {
                 let uid_bytes_max = self.config.conn.limits.uid_bytes_max;
@@ -161,6 +168,19 @@ impl<W> Link<W> {
                 Some(LinkEvent::Said(said))
             }
         })
+    }
+
+    fn receive_part<'i>(
+        &mut self, now: Instant, part: (u32, bool), bytes: &[u8],
+    ) -> Result<Option<LinkEvent<'i, W>>, LinkEnd> {
+        let limits = &self.config.conn.limits;
+        let Some(whole) = self.receiving.take(part, bytes, limits)? else { return Ok(None) };
+        let mut rest = &whole[..];
+        let frame = link::decode(&mut rest, limits.link_frame_bytes_max)?;
+        match frame.filter(|frame| rest.is_empty() && !matches!(frame, Frame::Part { .. })) {
+            Some(frame) => Ok(self.receive(now, frame)?.map(LinkEvent::into_owned)),
+            None => Err(LinkEnd::Unexpected),
+        }
     }
 
     fn open(&mut self, hello: Hello) -> Result<(), LinkEnd> {
@@ -196,13 +216,13 @@ impl<W> Link<W> {
         let Some(id) = id else { return Ok(true) };
         if self.serving.len() >= self.config.conn.limits.link_calls_max {
             self.config.conn.counters.add(Counter::LinkCallsRefused);
-            self.reply(now, id, &refusal(&error::SERVER_BUSY.into()));
+            self.reply(now, id, &refusal(&error::SERVER_BUSY.into()), Lane::Alone);
             return Ok(false);
         }
         if self.serving.insert(id) { Ok(true) } else { Err(LinkEnd::Unexpected) }
     }
 
-    fn call(&mut self, now: Instant, deadline: Instant, request: &[u8], waiter: W) {
+    fn call(&mut self, now: Instant, deadline: Instant, lane: Lane, request: &[u8], waiter: W) {
         let leaves = self.peer_drains.then_some(error::SERVER_LOST);
         if let Some(why) = self.refusal().or(leaves) {
             return self.fail(waiter, why);
@@ -212,7 +232,7 @@ impl<W> Link<W> {
             Err(waiter) => return self.fail(waiter, error::SERVER_BUSY),
         };
         let remaining = deadline.since(now);
-        let sent = self.send(now, &Frame::Call { id: id.get(), remaining, request });
+        let sent = self.send(now, &Frame::Call { id: id.get(), remaining, request }, lane);
         self.calls_due = earliest([self.calls_due, Some(deadline)]);
         if let Err(why) = sent
             && let Some(waiter) = self.calls.finish(id)
@@ -230,7 +250,7 @@ impl<W> Link<W> {
     }
 
     fn is_full(&self) -> bool {
-        self.outbox.remaining() >= self.config.conn.limits.link_outbound_bytes_max
+        self.sending.remaining() >= self.config.conn.limits.link_outbound_bytes_max
     }
 
     /// A call that is not sent.
@@ -240,43 +260,36 @@ impl<W> Link<W> {
     }
 
     /// Sends what must not be lost as long as the link lives, also to a suspect.
-    fn insist(&mut self, now: Instant, frame: &Frame<'_>) {
+    fn insist(&mut self, now: Instant, frame: &Frame<'_>, lane: Lane) {
         if self.closed {
             return;
         }
-        if self.is_full() || self.send(now, frame).is_err() {
+        if self.is_full() || self.send(now, frame, lane).is_err() {
             self.lose(LinkEnd::SlowReader);
         }
     }
 
-    fn reply(&mut self, now: Instant, id: u32, response: &[u8]) {
-        if self.send(now, &Frame::Reply { id, response }).is_err() {
+    fn reply(&mut self, now: Instant, id: u32, response: &[u8], lane: Lane) {
+        if self.send(now, &Frame::Reply { id, response }, lane).is_err() {
             let why = Error::new(error::TOO_LARGE, "the reply is too large for a frame");
             // An error of a few words fits.
-            let _ = self.send(now, &Frame::Reply { id, response: &refusal(&why) });
+            let _ = self.send(now, &Frame::Reply { id, response: &refusal(&why) }, lane);
         }
     }
 
     /// Sends what nobody waits for, as long as the peer takes it.
-    fn tell(&mut self, now: Instant, frame: &Frame<'_>) {
-        if self.refusal().is_some() || self.send(now, frame).is_err() {
+    fn tell(&mut self, now: Instant, frame: &Frame<'_>, lane: Lane) {
+        if self.refusal().is_some() || self.send(now, frame, lane).is_err() {
             self.config.conn.counters.add(Counter::LinkFramesDropped);
         }
     }
 
-    fn send(&mut self, now: Instant, frame: &Frame<'_>) -> Result<(), FrameTooLarge> {
+    fn send(&mut self, now: Instant, frame: &Frame<'_>, lane: Lane) -> Result<(), FrameTooLarge> {
         self.spoke = now;
-        if !self.outbox.has_remaining() {
+        if self.sending.remaining() == 0 {
             self.written = now;
         }
-        self.outbox.append(|out| {
-            let before = out.len();
-            link::encode(frame, out)?;
-            let body_bytes = out.len() - before - link::HEADER_BYTES;
-            // More than the peer takes, which has the same limit.
-            let fits = body_bytes <= self.config.conn.limits.link_frame_bytes_max;
-            if fits { Ok(()) } else { Err(FrameTooLarge(body_bytes)) }
-        })
+        self.sending.send(frame, lane, &self.config.conn)
     }
 
     /// Whoever waits is told that no reply comes.
@@ -294,7 +307,7 @@ impl<W> Link<W> {
 
     /// Ends the link for the peer's fault, or because it is gone: nothing is written any more.
     fn lose(&mut self, end: LinkEnd) {
-        self.outbox.clear();
+        self.sending.clear();
         self.end(end);
     }
 
@@ -318,7 +331,7 @@ impl<W> Link<W> {
         let limits = &self.config.conn.limits;
         match self.peer {
             None => (self.began + limits.link_hello_timeout, LinkEnd::NoHello),
-            Some(_) if self.outbox.has_remaining() && self.written < self.heard => {
+            Some(_) if self.sending.remaining() > 0 && self.written < self.heard => {
                 (self.written + limits.link_dead_after, LinkEnd::SlowReader)
             }
             Some(_) => (self.heard + limits.link_dead_after, LinkEnd::Silent),
@@ -386,25 +399,35 @@ impl<W> Machine for Link<W> {
 
     fn handle_command(&mut self, now: Instant, command: LinkCommand<W>, _scratch: &mut Scratch) {
         match command {
-            LinkCommand::Call { deadline, request, waiter } => {
-                self.call(now, deadline, &request, waiter);
+            LinkCommand::Call { deadline, lane, request, waiter } => {
+                self.call(now, deadline, lane, &request, waiter);
             }
             LinkCommand::Close(end) => self.end(end),
-            LinkCommand::Drain => self.insist(now, &Frame::Drain),
-            LinkCommand::Kick(kick) => self.tell(now, &Frame::Kick(kick)),
-            LinkCommand::Known(known) => self.tell(now, &Frame::Known(known)),
-            LinkCommand::Notify { deadline, request } => {
-                let remaining = deadline.since(now);
-                self.tell(now, &Frame::Call { id: 0, remaining, request: &request });
+            LinkCommand::Drain => self.insist(now, &Frame::Drain, Lane::Anyone),
+            LinkCommand::Kick(kick) => {
+                let lane = Lane::of_kick(&kick);
+                self.tell(now, &Frame::Kick(kick), lane);
             }
-            LinkCommand::Push(push) => self.tell(now, &Frame::Push(push)),
-            LinkCommand::Reply { id, response } => {
+            LinkCommand::Known(known) => self.tell(now, &Frame::Known(known), Lane::Alone),
+            LinkCommand::Notify { deadline, lane, request } => {
+                let remaining = deadline.since(now);
+                self.tell(now, &Frame::Call { id: 0, remaining, request: &request }, lane);
+            }
+            LinkCommand::Push(push) => {
+                let lane = Lane::of_push(&push);
+                self.tell(now, &Frame::Push(push), lane);
+            }
+            LinkCommand::Reply { id, lane, response } => {
                 if self.serving.remove(&id) && !self.closed {
-                    self.reply(now, id, &response);
+                    self.reply(now, id, &response, lane);
                 }
             }
-            LinkCommand::Say(said) => self.insist(now, &Frame::Seat(said.into_seat())),
-            LinkCommand::SessionClosed(session) => self.insist(now, &Frame::Closed(session)),
+            LinkCommand::Say(said) => {
+                self.insist(now, &Frame::Seat(said.into_seat()), Lane::Anyone);
+            }
+            LinkCommand::SessionClosed(session) => {
+                self.insist(now, &Frame::Closed(session), Lane::Session(session));
+            }
         }
     }
 
@@ -437,7 +460,7 @@ impl<W> Machine for Link<W> {
         }
         if self.spoke + self.config.conn.limits.link_heartbeat <= now {
             // A frame without a body fits.
-            let _ = self.send(now, &Frame::Heartbeat);
+            let _ = self.send(now, &Frame::Heartbeat, Lane::Alone);
         }
     }
 
@@ -449,13 +472,13 @@ impl<W> Machine for Link<W> {
     }
 
     fn outbox(&mut self) -> &mut Outbox {
-        &mut self.outbox
+        self.sending.outbox(&self.config.conn.limits)
     }
 
     fn is_finished(&self) -> bool {
         self.closed
             && self.signs.is_empty()
             && self.failed.is_empty()
-            && !self.outbox.has_remaining()
+            && self.sending.remaining() == 0
     }
 }

@@ -26,7 +26,7 @@ pub(crate) use forwards::Forwards;
 pub use guests::{Full, Guests};
 pub use host::{ClusterHost, RemoteCall};
 pub use hub::{Hub, HubEvent, Unwanted};
-pub use link::{Dial, Link, LinkCommand, LinkConfig, LinkEnd, LinkEvent};
+pub use link::{Dial, Lane, Link, LinkCommand, LinkConfig, LinkEnd, LinkEvent};
 pub use members::Members;
 pub use membership::{JoinError, MemberEvent, Membership};
 pub use peer::{GuestCall, Peer, PeerCommand, PeerEvent, Snapshot, refusal};

@@ -11,7 +11,7 @@ use pitaya_proto::protos::{self, MsgType, Request, Response, RpcType};
 use pitaya_proto::zlib::Scratch;
 use prost::Message as _;
 
-use super::{Full, Guests, Link, LinkCommand, LinkConfig, LinkEnd, LinkEvent, Proven};
+use super::{Full, Guests, Lane, Link, LinkCommand, LinkConfig, LinkEnd, LinkEvent, Proven};
 use crate::planted::mutant;
 use crate::queue::{Ended, Expired, Start, Ticket};
 use crate::{
@@ -198,7 +198,8 @@ impl<W> Peer<W> {
                 match reply {
                     Ok(data) => {
                         let response = Response { data, error: None }.encode_to_vec().into();
-                        let reply = LinkCommand::Reply { id, response };
+                        let lane = Lane::Session(session.number());
+                        let reply = LinkCommand::Reply { id, lane, response };
                         self.link.handle_command(now, reply, scratch);
                     }
                     Err(why) => self.refuse(now, Some(id), &why, scratch),
@@ -217,8 +218,8 @@ impl<W> Peer<W> {
         let Some(id) = id else {
             return tracing::debug!(error = ?why.msg, "a call of another server was refused");
         };
-        let response = refusal(why);
-        self.link.handle_command(now, LinkCommand::Reply { id, response }, scratch);
+        let (lane, response) = (Lane::Alone, refusal(why));
+        self.link.handle_command(now, LinkCommand::Reply { id, lane, response }, scratch);
     }
 
     fn handle_expired(
@@ -276,7 +277,7 @@ impl<W> Machine for Peer<W> {
                 Next::NeedBytes => return Next::NeedBytes,
                 Next::Paused => return Next::Paused,
                 Next::Event(LinkEvent::Call { id, deadline, request }) => {
-                    let Some(event) = self.admit(now, id, deadline, request, scratch) else {
+                    let Some(event) = self.admit(now, id, deadline, &request, scratch) else {
                         continue;
                     };
                     event

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pitaya_core::cluster::{Forward, Kept, Life, LinkCommand, Routed, Snapshot};
+use pitaya_core::cluster::{Forward, Kept, Lane, Life, LinkCommand, Routed, Snapshot};
 use pitaya_core::session::SessionHandle;
 use pitaya_core::{Counter, Error, SessionId};
 use pitaya_proto::error;
@@ -52,13 +52,14 @@ impl Forwarding {
         let way = self.way(peers, session.id(), life)?;
         let request = Bytes::from(self.request(peers, session, call).encode_to_vec());
         let (bytes, deadline) = (request.len(), call.deadline);
+        let lane = Lane::Session(session.id().number());
         shared.config.counters.add(Counter::CallsForwarded);
         let Some(key) = call.key else {
-            return way.send(LinkCommand::Notify { deadline, request }, bytes);
+            return way.send(LinkCommand::Notify { deadline, lane, request }, bytes);
         };
         let routes = Arc::clone(&shared.handlers.routes);
         let waiter = way.waiter(To::Player(Arc::clone(address), key, routes));
-        way.call(deadline, request, waiter);
+        way.call(deadline, lane, request, waiter);
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_channel::oneshot;
 use pitaya_core::cluster::{
-    ClusterHost, Kept, Life, LinkCommand, Members, RemoteCall, Routed, ServerId, rendezvous,
+    ClusterHost, Kept, Lane, Life, LinkCommand, Members, RemoteCall, Routed, ServerId, rendezvous,
 };
 use pitaya_core::session::HostFuture;
 use pitaya_core::{Context, Error, SessionId, SessionTable};
@@ -36,7 +36,7 @@ pub(super) fn remote<R: Runtime>(
     };
     let (teller, told) = oneshot::channel();
     let waiter = way.waiter(To::Caller(teller));
-    way.call(call.deadline, request.encode_to_vec().into(), waiter);
+    way.call(call.deadline, Lane::Alone, request.encode_to_vec().into(), waiter);
     Box::pin(async move { told.await.unwrap_or_else(|_| Err(error::SERVER_LOST.into())) })
 }
 

@@ -13,8 +13,8 @@ use futures::future::{AbortHandle, abortable};
 use futures::stream::{FuturesUnordered, Stream};
 use pitaya_core::app::{Running, Scope};
 use pitaya_core::cluster::{
-    GuestCall, Life, LinkCommand, LinkEnd, LinkEvent, Peer, PeerCommand, PeerEvent, ServerId,
-    ServerInfo, Snapshot,
+    GuestCall, Lane, Life, LinkCommand, LinkEnd, LinkEvent, Peer, PeerCommand, PeerEvent, ServerId,
+    ServerInfo, Snapshot, refusal,
 };
 use pitaya_core::planted::mutant;
 use pitaya_core::session::{Host, HostFuture, SessionHandle};
@@ -122,7 +122,9 @@ impl<R: Runtime> ServePeer<R> {
                 }
             }
             LinkEvent::Push(push) => sys::push(&self.shared, self.id(), &push),
-            LinkEvent::Reply { waiter, result } => waiter.tell(result),
+            LinkEvent::Reply { waiter, result } => {
+                waiter.tell(result.as_deref().map_err(Clone::clone))
+            }
             LinkEvent::Restored => {
                 self.change(|hub, now, life, way| hub.handle_silence(now, life, way, false));
             }
@@ -282,13 +284,11 @@ impl<R: Runtime> ServePeer<R> {
                 commands.push(PeerCommand::Reply(session, key, result));
             }
             Done::Remote(None, _) => {}
-            Done::Remote(Some(id), Ok(data)) => {
-                let response = Response { data, error: None }.encode_to_vec().into();
-                commands.push(PeerCommand::Link(LinkCommand::Reply { id, response }));
-            }
-            Done::Remote(Some(id), Err(error)) => {
-                let response = pitaya_core::cluster::refusal(&error);
-                commands.push(PeerCommand::Link(LinkCommand::Reply { id, response }));
+            Done::Remote(Some(id), result) => {
+                let response = result.map(|data| Response { data, error: None }.encode_to_vec());
+                let response = response.map_or_else(|error| refusal(&error), Bytes::from);
+                let reply = LinkCommand::Reply { id, lane: Lane::Alone, response };
+                commands.push(PeerCommand::Link(reply));
             }
         }
     }

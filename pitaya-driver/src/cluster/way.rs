@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use futures_channel::oneshot;
-use pitaya_core::cluster::{LinkCommand, LinkEnd, PeerCommand};
+use pitaya_core::cluster::{Lane, LinkCommand, LinkEnd, PeerCommand};
 use pitaya_core::planted::mutant;
 use pitaya_core::{CallKey, Command, Error, Instant, Limits, Reply, RouteTable};
 use pitaya_proto::error;
@@ -55,13 +55,13 @@ impl Way {
     }
 
     /// Calls the peer. If that cannot be, the waiter is told at once.
-    pub(super) fn call(&self, deadline: Instant, request: Bytes, waiter: Waiter) {
+    pub(super) fn call(&self, deadline: Instant, lane: Lane, request: Bytes, waiter: Waiter) {
         let bytes = request.len();
         if !self.mailbox.has_room(bytes) {
             return waiter.tell(Err(error::SERVER_BUSY.into()));
         }
         // One that is closed drops the waiter, who is told by that.
-        let _ = self.send(LinkCommand::Call { deadline, request, waiter }, bytes);
+        let _ = self.send(LinkCommand::Call { deadline, lane, request, waiter }, bytes);
     }
 
     /// Whether the link is there.

@@ -250,6 +250,8 @@ fn limits() -> Limits {
         .call_deadline(CALL_DEADLINE)
         .call_hard_limit(CALL_HARD_LIMIT)
         .heartbeat(Duration::from_secs(2))
+        // What is a little longer goes in parts.
+        .link_part_bytes_max(128)
         .shutdown_timeout(Duration::from_secs(10))
 }
 

@@ -1,12 +1,13 @@
 //! What happens on a link, and what its owner decides.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use pitaya_proto::error::Error;
 use pitaya_proto::link::{Kick, Known, Push};
 
-use super::LinkEnd;
+use super::{Lane, LinkEnd};
 use crate::Instant;
 use crate::cluster::{Said, ServerInfo};
 
@@ -20,7 +21,7 @@ pub enum LinkEvent<'e, W> {
         /// When the caller stops waiting, by the clock of this server.
         deadline: Instant,
         /// The bytes of a [`Request`](pitaya_proto::protos::Request).
-        request: &'e [u8],
+        request: Cow<'e, [u8]>,
     },
     /// The link is over. Said exactly once, after every waiter was answered.
     Closed(LinkEnd),
@@ -40,7 +41,7 @@ pub enum LinkEvent<'e, W> {
         waiter: W,
         /// The bytes of a [`Response`](pitaya_proto::protos::Response), or why there is none:
         /// PIT-408 at the deadline, PIT-503 if the peer is out of reach or has too much to do.
-        result: Result<&'e [u8], Error>,
+        result: Result<Cow<'e, [u8]>, Error>,
     },
     /// It was heard again.
     Restored,
@@ -52,6 +53,31 @@ pub enum LinkEvent<'e, W> {
     Suspected,
 }
 
+impl<W> LinkEvent<'_, W> {
+    /// The same, that borrows nothing.
+    pub(super) fn into_owned<'o>(self) -> LinkEvent<'o, W> {
+        match self {
+            Self::Call { id, deadline, request } => {
+                LinkEvent::Call { id, deadline, request: Cow::Owned(request.into_owned()) }
+            }
+            Self::Closed(end) => LinkEvent::Closed(end),
+            Self::Drains => LinkEvent::Drains,
+            Self::Kick(kick) => LinkEvent::Kick(kick),
+            Self::Known(known) => LinkEvent::Known(known),
+            Self::Opened(info, dial) => LinkEvent::Opened(info, dial),
+            Self::Push(push) => LinkEvent::Push(push),
+            Self::Reply { waiter, result } => {
+                let result = result.map(|response| Cow::Owned(response.into_owned()));
+                LinkEvent::Reply { waiter, result }
+            }
+            Self::Restored => LinkEvent::Restored,
+            Self::Said(said) => LinkEvent::Said(said),
+            Self::SessionClosed(session) => LinkEvent::SessionClosed(session),
+            Self::Suspected => LinkEvent::Suspected,
+        }
+    }
+}
+
 /// What the owner of a link decided.
 #[derive(Debug, PartialEq)]
 pub enum LinkCommand<W> {
@@ -59,6 +85,8 @@ pub enum LinkCommand<W> {
     Call {
         /// When to stop waiting.
         deadline: Instant,
+        /// What it keeps its order with.
+        lane: Lane,
         /// The bytes of a request.
         request: Bytes,
         /// Whoever waits.
@@ -76,6 +104,8 @@ pub enum LinkCommand<W> {
     Notify {
         /// When it is of no use any more.
         deadline: Instant,
+        /// What it keeps its order with.
+        lane: Lane,
         /// The bytes of a request.
         request: Bytes,
     },
@@ -85,6 +115,8 @@ pub enum LinkCommand<W> {
     Reply {
         /// That of the call.
         id: u32,
+        /// What it keeps its order with.
+        lane: Lane,
         /// The bytes of a response.
         response: Bytes,
     },

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use pitaya_proto::dictionary::Dictionary;
 use pitaya_proto::link::{Kick, Push};
 use pitaya_proto::protos;
@@ -38,7 +38,10 @@ fn calls_and_pushes_arrive_in_the_order_in_which_they_were_sent() {
     pair.room.call(pair.now, 1_000, "first", "bob");
     pair.room.tell(pair.now, LinkCommand::SessionClosed(7));
     let deadline = pair.now + millis(1_000);
-    pair.room.tell(pair.now, LinkCommand::Notify { deadline, request: "second".into() });
+    pair.room.tell(
+        pair.now,
+        LinkCommand::Notify { deadline, lane: Lane::Alone, request: "second".into() },
+    );
     pair.room
         .tell(pair.now, LinkCommand::Kick(Kick { uids: vec!["eve".into()], ..Kick::default() }));
     pair.room.tell(pair.now, LinkCommand::Drain);
@@ -382,12 +385,12 @@ impl End {
 
     fn call(&mut self, now: Instant, wait: u64, request: &str, waiter: &'static str) {
         let (deadline, request) = (now + millis(wait), Bytes::copy_from_slice(request.as_bytes()));
-        self.tell(now, LinkCommand::Call { deadline, request, waiter });
+        self.tell(now, LinkCommand::Call { deadline, lane: Lane::Session(1), request, waiter });
     }
 
     fn reply(&mut self, now: Instant, id: u32, response: &str) {
         let response = Bytes::copy_from_slice(response.as_bytes());
-        self.tell(now, LinkCommand::Reply { id, response });
+        self.tell(now, LinkCommand::Reply { id, lane: Lane::Session(1), response });
     }
 
     fn tell(&mut self, now: Instant, command: LinkCommand<&'static str>) {
@@ -420,7 +423,7 @@ fn text(event: LinkEvent<'_, &'static str>) -> String {
     match event {
         LinkEvent::Call { id, deadline, request } => {
             let what = id.map_or_else(|| "notify".to_owned(), |id| format!("call {id}"));
-            let request = String::from_utf8_lossy(request);
+            let request = String::from_utf8_lossy(&request);
             format!("{what} {request} until {}", deadline.micros() / 1000)
         }
         LinkEvent::Closed(end) => format!("closed: {end}"),
@@ -431,7 +434,7 @@ fn text(event: LinkEvent<'_, &'static str>) -> String {
         LinkEvent::Opened(peer, _) => format!("opened {}", peer.id),
         LinkEvent::Push(push) => format!("push {}", push.route),
         LinkEvent::Reply { waiter, result: Ok(response) } => {
-            format!("{waiter} gets {}", said(response))
+            format!("{waiter} gets {}", said(&response))
         }
         LinkEvent::Reply { waiter, result: Err(error) } => format!("{waiter} fails {error}"),
         LinkEvent::Restored => "restored".to_owned(),
