@@ -32,6 +32,11 @@ fn the_frames_between_servers_are_the_same_however_the_stream_is_cut() {
 }
 
 #[test]
+fn what_has_an_order_between_servers_keeps_it_and_whoever_waits_is_told_once() {
+    replay("link");
+}
+
+#[test]
 fn a_handshake_is_within_its_limits_and_the_same_when_said_again() {
     replay("handshake");
 }

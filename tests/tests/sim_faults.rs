@@ -134,9 +134,10 @@ const SEEDS: usize = 6;
 #[cfg(mutant)]
 const BUG_SEEDS_MAX: usize = 200;
 #[cfg(mutant)]
-const BUGS: [&str; 12] = [
+const BUGS: [&str; 13] = [
     "a command overtakes",
     "a kick is not the last word",
+    "a long frame is overtaken",
     "a new home is told nothing",
     "a reply overtakes what came before it",
     "a server that leaves does not wait",

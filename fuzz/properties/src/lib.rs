@@ -13,6 +13,7 @@ mod inflate;
 mod json;
 mod ledger;
 mod line;
+mod link;
 mod message;
 mod packet;
 mod pipe;
@@ -33,6 +34,7 @@ pub use directory::directory;
 pub use frame::frame;
 pub use handshake::handshake;
 pub use inflate::inflate;
+pub use link::link;
 pub use message::{message_decode, message_round_trip};
 pub use packet::packet;
 pub use pipe::pipe;
@@ -48,13 +50,14 @@ pub use web_socket::web_socket;
 pub type Property = fn(&[u8]);
 
 /// Every property with the name of its target.
-pub const TARGETS: [(&str, Property); 18] = [
+pub const TARGETS: [(&str, Property); 19] = [
     ("call_queue", call_queue),
     ("client_conn", client_conn),
     ("directory", directory),
     ("frame", frame),
     ("handshake", handshake),
     ("inflate", inflate),
+    ("link", link),
     ("message_decode", message_decode),
     ("message_round_trip", message_round_trip),
     ("packet", packet),
