@@ -47,9 +47,7 @@ impl<R: Native> OneThread<R> {
 }
 
 /// Runs a runtime until the lease ends. The runtime ends on this thread, where that may block.
-fn run<R: Native>(
-    teller: oneshot::Sender<io::Result<R>>, ended: oneshot::Receiver<Infallible>,
-) {
+fn run<R: Native>(teller: oneshot::Sender<io::Result<R>>, ended: oneshot::Receiver<Infallible>) {
     let mut teller = Some(teller);
     let ran = R::block_on(async {
         if let Some(teller) = teller.take() {

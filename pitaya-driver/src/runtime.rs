@@ -64,9 +64,7 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
 
     /// A runtime that runs all tasks on one thread: this one, if it does so, or else another, on a
     /// thread of that name. By default it is this one.
-    fn one_thread(
-        &self, _name: &str,
-    ) -> impl Future<Output = io::Result<OneThread<Self>>> + Send {
+    fn one_thread(&self, _name: &str) -> impl Future<Output = io::Result<OneThread<Self>>> + Send {
         future::ready(Ok(OneThread::of(self.clone())))
     }
 
