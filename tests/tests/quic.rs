@@ -26,6 +26,8 @@ use crate::servers::{
 mod authority;
 #[path = "quic/programs.rs"]
 mod programs;
+#[path = "quic/renewal.rs"]
+mod renewal;
 #[path = "quic/servers.rs"]
 mod servers;
 

@@ -23,6 +23,7 @@ use crate::runtime::Runtime;
 use crate::timers::before;
 use on::On;
 use refusal::{Refusal, Refusals};
+use settings::Settings;
 use stream::Stream;
 
 /// The network of a server whose peers prove who they are: QUIC with TLS 1.3, a certificate on both
@@ -47,7 +48,7 @@ pub struct Quic(Arc<Shared>);
 struct Shared {
     /// Nothing once it is closed.
     open: Mutex<Option<Open>>,
-    dials: quinn::ClientConfig,
+    settings: Settings,
     /// How many dialled and have not proven yet who they are.
     unproven: AtomicUsize,
     refusals: Refusals,
@@ -76,14 +77,14 @@ impl Quic {
         runtime: R, address: SocketAddr, identity: &Identity, counters: Arc<Counters>,
     ) -> io::Result<Self> {
         let runtime: Arc<dyn quinn::Runtime> = Arc::new(On::new(&runtime).await?);
-        let (accepts, dials) = settings::configs(identity)?;
+        let settings = Settings::new(identity.clone());
         let socket = UdpSocket::bind(address)?;
         settings::enlarge_buffers(&socket);
-        let endpoint =
-            Endpoint::new(settings::endpoint(), Some(accepts), socket, Arc::clone(&runtime))?;
+        let accepts = Some(settings.accepts());
+        let endpoint = Endpoint::new(settings::endpoint(), accepts, socket, Arc::clone(&runtime))?;
         let (unproven, refusals) = (AtomicUsize::new(0), Refusals::new(counters));
         let open = Mutex::new(Some(Open { endpoint, runtime }));
-        Ok(Self(Arc::new(Shared { open, dials, unproven, refusals })))
+        Ok(Self(Arc::new(Shared { open, settings, unproven, refusals })))
     }
 }
 
@@ -135,7 +136,7 @@ impl Shared {
 
     async fn dial(&self, address: SocketAddr) -> io::Result<LinkStream> {
         let Open { endpoint, runtime } = self.open()?;
-        let connecting = endpoint.connect_with(self.dials.clone(), address, CLUSTER_NAME);
+        let connecting = endpoint.connect_with(self.settings.dials(), address, CLUSTER_NAME);
         let connecting = connecting.map_err(io::Error::other)?;
         let opened = within(&runtime, runtime.now() + Quic::PROOF_WITHIN, open(connecting)).await;
         let opened = opened.unwrap_or(Err(Refusal::Silent));
@@ -185,7 +186,8 @@ impl Place {
 
     async fn prove(self, incoming: quinn::Incoming) -> io::Result<LinkStream> {
         let remote = canonical(incoming.remote_address());
-        let opened = within(&self.runtime, self.deadline, welcome(incoming)).await;
+        let accepts = Arc::new(self.shared.settings.accepts());
+        let opened = within(&self.runtime, self.deadline, welcome(incoming, accepts)).await;
         let opened = opened.unwrap_or(Err(Refusal::Late));
         let opened = opened.map_err(|refusal| self.shared.failed(remote, &refusal));
         opened.map(|opened| opened.link(Arc::clone(&self.runtime)))
@@ -222,8 +224,10 @@ async fn open(connecting: Connecting) -> Result<Opened, Refusal> {
     Ok(Opened { connection, peer, stream })
 }
 
-async fn welcome(incoming: quinn::Incoming) -> Result<Opened, Refusal> {
-    let connection = incoming.accept()?.await?;
+async fn welcome(
+    incoming: quinn::Incoming, accepts: Arc<quinn::ServerConfig>,
+) -> Result<Opened, Refusal> {
+    let connection = incoming.accept_with(accepts)?.await?;
     let peer = known(&connection)?;
     // It is empty: that it is there says all.
     drop(connection.open_uni().await?);
