@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ async fn talk<R: Native>() {
         say(&mut dialled, &mut accepted).await;
         say(&mut accepted, &mut dialled).await;
     }
-    let woken: Vec<_> = threads(QUIC).iter().map(times_woken).collect();
+    let woken: Vec<_> = threads(QUIC).iter().map(|thread| times_woken(thread)).collect();
     assert!(woken.len() == 2 && woken.iter().all(|times| *times > WORDS / 2), "{woken:?}");
 }
 
@@ -162,7 +162,7 @@ fn threads(name: &str) -> Vec<PathBuf> {
 }
 
 /// How often a thread has waited for something.
-fn times_woken(thread: &PathBuf) -> u32 {
+fn times_woken(thread: &Path) -> u32 {
     let status = fs::read_to_string(thread.join("status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     line.unwrap().trim().parse().unwrap()

@@ -66,7 +66,7 @@ enum Source {
     Files(Files),
     /// From whoever has it.
     Pem,
-    Secret(Authority),
+    Secret(Box<Authority>),
 }
 
 /// The authorities, the chain and the key.
@@ -78,7 +78,8 @@ impl Identity {
     /// The secret is the key of an authority, and whoever can reach a server can try to guess it,
     /// far from here: it must be random, and is at least [`SECRET_BYTES_MIN`] bytes. The
     /// certificate is made here, is kept in memory only, and is good for a year; once two thirds of
-    /// that are over, the next link begins with a new one.
+    /// that are over, the next link begins with a new one. For that the key of the authority stays in
+    /// memory too.
     ///
     /// # Errors
     ///
@@ -101,7 +102,7 @@ impl Identity {
         let me = Proven { id: id.clone(), kind: kind.into() };
         let authority = Authority::derive(secret.as_ref())?;
         let current = RwLock::new(issue(&authority, &me, time)?);
-        Ok(Self(Arc::new(Held { me, current, source: Source::Secret(authority) })))
+        Ok(Self(Arc::new(Held { me, current, source: Source::Secret(authority.into()) })))
     }
 
     /// The server that the certificate names, in the cluster of all that these authorities know.
@@ -344,7 +345,7 @@ mod tests {
     #[test]
     fn a_certificate_of_a_secret_is_made_anew_when_two_thirds_of_its_life_are_over() {
         let (id, now) = (ServerId::new("one").unwrap(), SystemTime::now());
-        let days = |days| Duration::from_secs(days * 24 * 3600);
+        let days = |days: u64| Duration::from_secs(days * 24 * 3600);
         let [one, two] = [days(366), Duration::ZERO]
             .map(|ago| Identity::from_secret_at(now - ago, SECRET, "room", &id).unwrap());
         let is_kept = |identity: &Identity, now| {
