@@ -6,6 +6,7 @@ pub mod cluster;
 mod drive;
 mod mailbox;
 mod names;
+mod one_thread;
 mod pace;
 mod runtime;
 mod server;
@@ -20,6 +21,7 @@ pub use client::{
 pub use cluster::Cluster;
 pub use drive::{Commands, Drive, DriveConfig, Serve};
 pub use mailbox::{Mailbox, Sent};
+pub use one_thread::OneThread;
 pub use runtime::{Listener, Native, Runtime, Timer};
 pub use server::{Acceptor, Server, ServerHandle, StartError, proxy};
 pub use timers::{Alarm, Sleep, Timers};

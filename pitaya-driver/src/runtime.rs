@@ -1,5 +1,6 @@
 //! What a runtime has to supply: a clock, an executor, a timer and sockets.
 
+use std::future;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 use pitaya_core::Instant;
 
 use crate::clock;
+use crate::one_thread::OneThread;
 
 /// A runtime: tokio, smol, or the simulator of the tests.
 ///
@@ -60,7 +62,13 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
         SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 
-    /// What QUIC needs besides: datagrams. Nothing where there are none, as in the simulator.
+    /// A runtime that runs all tasks on one thread: this one, if it does so, or else another, on a
+    /// thread of that name. By default it is this one.
+    fn one_thread(&self, _name: &str) -> impl Future<Output = io::Result<OneThread<Self>>> + Send {
+        future::ready(Ok(OneThread::of(self.clone())))
+    }
+
+    /// What QUIC needs besides: datagrams, of this runtime wherever they are asked for. Nothing where there are none, as in the simulator.
     fn quic(&self) -> Option<Arc<dyn quinn::Runtime>> {
         None
     }

@@ -26,7 +26,7 @@ use std::task::{self, Poll};
 
 use async_io::Async;
 use async_signal::{Signal, Signals};
-use pitaya_driver::{Native, Runtime, Timer, clock};
+use pitaya_driver::{Native, OneThread, Runtime, Timer, clock};
 use smol::Executor;
 use smol::stream::StreamExt as _;
 
@@ -82,6 +82,13 @@ impl Runtime for Smol {
     async fn stop_signal(&self) -> io::Result<()> {
         let mut signals = Signals::new([Signal::Int, Signal::Term])?;
         signals.next().await.transpose().map(|_| ())
+    }
+
+    async fn one_thread(&self, name: &str) -> io::Result<OneThread<Self>> {
+        match self.0 {
+            Some(_) => Ok(OneThread::of(self.clone())),
+            None => OneThread::start(name).await,
+        }
     }
 
     fn quic(&self) -> Option<Arc<dyn quinn::Runtime>> {

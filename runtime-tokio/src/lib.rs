@@ -16,6 +16,7 @@
 //! [`Server::run`] has a current-thread runtime of its own. A program that has a runtime already,
 //! whether current-thread or multi-threaded, calls [`Server::start`] on it instead.
 
+mod quic;
 mod stream;
 
 use std::future::poll_fn;
@@ -25,9 +26,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
 
-use pitaya_driver::{Native, Runtime, Timer, clock};
+use pitaya_driver::{Native, OneThread, Runtime, Timer, clock};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use stream::Stream;
@@ -79,8 +80,15 @@ impl Runtime for Tokio {
         Ok(())
     }
 
+    async fn one_thread(&self, name: &str) -> io::Result<OneThread<Self>> {
+        if self.0.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            return Ok(OneThread::of(self.clone()));
+        }
+        OneThread::start(name).await
+    }
+
     fn quic(&self) -> Option<Arc<dyn quinn::Runtime>> {
-        Some(Arc::new(quinn::TokioRuntime))
+        Some(Arc::new(quic::Sockets(self.0.clone())))
     }
 
     fn rough_now(&self) -> Instant {

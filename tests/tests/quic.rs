@@ -17,12 +17,17 @@ use pitaya_tests::sim;
 use pitaya_tokio::Tokio;
 
 use crate::authority::{Authority, GOOD, Wanted};
+use crate::programs::{Program, SmolGlobal, TokioThreads, on_all};
 use crate::servers::{
     Peer, SECRET, WORD, accept_aside, begin, converse, exchange, hear, link, proven,
 };
 
 #[path = "quic/authority.rs"]
 mod authority;
+#[path = "quic/programs.rs"]
+mod programs;
+#[path = "quic/renewal.rs"]
+mod renewal;
 #[path = "quic/servers.rs"]
 mod servers;
 
@@ -46,12 +51,30 @@ fn from_smol_to_tokio_two_servers_know_each_other_and_lose_no_byte() {
     two_servers_know_each_other_and_lose_no_byte::<Smol, Tokio>();
 }
 
-fn two_servers_know_each_other_and_lose_no_byte<D: Native, A: Native>() {
+#[test]
+fn on_several_threads_two_servers_know_each_other_and_lose_no_byte() {
+    two_servers_know_each_other_and_lose_no_byte::<TokioThreads, TokioThreads>();
+    two_servers_know_each_other_and_lose_no_byte::<SmolGlobal, SmolGlobal>();
+}
+
+#[test]
+fn from_several_threads_to_one_two_servers_know_each_other_and_lose_no_byte() {
+    two_servers_know_each_other_and_lose_no_byte::<TokioThreads, Smol>();
+    two_servers_know_each_other_and_lose_no_byte::<SmolGlobal, Tokio>();
+}
+
+#[test]
+fn from_one_thread_to_several_two_servers_know_each_other_and_lose_no_byte() {
+    two_servers_know_each_other_and_lose_no_byte::<Smol, TokioThreads>();
+    two_servers_know_each_other_and_lose_no_byte::<Tokio, SmolGlobal>();
+}
+
+fn two_servers_know_each_other_and_lose_no_byte<D: Program, A: Program>() {
     let (tell, told) = mpsc::channel();
     thread::scope(|scope| {
         scope.spawn(move || {
-            A::block_on(async {
-                let two = Peer::with_secret::<A>(SECRET, "two").await;
+            A::run(async {
+                let two = Peer::with_secret::<A::Runtime>(SECRET, "two").await;
                 tell.send(two.address()).unwrap();
                 let mut accepted = two.accept().await.unwrap();
                 assert_eq!(accepted.proven, proven("one"));
@@ -61,8 +84,8 @@ fn two_servers_know_each_other_and_lose_no_byte<D: Native, A: Native>() {
             })
         });
         scope.spawn(move || {
-            D::block_on(async {
-                let one = Peer::with_secret::<D>(SECRET, "one").await;
+            D::run(async {
+                let one = Peer::with_secret::<D::Runtime>(SECRET, "one").await;
                 let address = told.recv().unwrap();
                 let dialled = one.dial(address).await.unwrap();
                 assert_eq!((&dialled.proven, dialled.remote), (&proven("two"), address));
@@ -75,7 +98,7 @@ fn two_servers_know_each_other_and_lose_no_byte<D: Native, A: Native>() {
 
 #[test]
 fn what_is_written_last_arrives_though_the_stream_is_closed_and_gone() {
-    on_both(
+    on_all(
         what_is_written_last_arrives_though_the_stream_is_closed_and_gone_on::<Tokio>,
         what_is_written_last_arrives_though_the_stream_is_closed_and_gone_on::<Smol>,
     );
@@ -96,7 +119,7 @@ async fn what_is_written_last_arrives_though_the_stream_is_closed_and_gone_on<R:
 
 #[test]
 fn a_stream_that_is_dropped_is_over_at_once() {
-    on_both(
+    on_all(
         a_stream_that_is_dropped_is_over_at_once_on::<Tokio>,
         a_stream_that_is_dropped_is_over_at_once_on::<Smol>,
     );
@@ -118,7 +141,7 @@ const RESET: io::ErrorKind = io::ErrorKind::ConnectionReset;
 
 #[test]
 fn a_server_that_proves_nothing_is_refused_counted_and_told() {
-    on_both(
+    on_all(
         a_server_that_proves_nothing_is_refused_counted_and_told_on::<Tokio>,
         a_server_that_proves_nothing_is_refused_counted_and_told_on::<Smol>,
     );
@@ -158,7 +181,7 @@ async fn refuse(dials: &Peer, accepts: &Peer) -> io::Error {
 
 #[test]
 fn two_secrets_are_two_clusters() {
-    on_both(two_secrets_are_two_clusters_on::<Tokio>, two_secrets_are_two_clusters_on::<Smol>);
+    on_all(two_secrets_are_two_clusters_on::<Tokio>, two_secrets_are_two_clusters_on::<Smol>);
 }
 
 async fn two_secrets_are_two_clusters_on<R: Native>() {
@@ -218,7 +241,7 @@ fn stranger() -> quinn::Endpoint {
 
 #[test]
 fn a_dial_to_nobody_ends() {
-    on_both(a_dial_to_nobody_ends_on::<Tokio>, a_dial_to_nobody_ends_on::<Smol>);
+    on_all(a_dial_to_nobody_ends_on::<Tokio>, a_dial_to_nobody_ends_on::<Smol>);
 }
 
 async fn a_dial_to_nobody_ends_on<R: Native>() {
@@ -235,7 +258,7 @@ const NOBODY: &str = "nobody answers there";
 
 #[test]
 fn a_dial_may_be_dropped_at_any_time() {
-    on_both(
+    on_all(
         a_dial_may_be_dropped_at_any_time_on::<Tokio>,
         a_dial_may_be_dropped_at_any_time_on::<Smol>,
     );
@@ -258,7 +281,7 @@ async fn a_dial_may_be_dropped_at_any_time_on<R: Native>() {
 
 #[test]
 fn whoever_dials_and_says_nothing_is_given_up_and_holds_up_nobody() {
-    on_both(
+    on_all(
         whoever_dials_and_says_nothing_is_given_up_and_holds_up_nobody_on::<Tokio>,
         whoever_dials_and_says_nothing_is_given_up_and_holds_up_nobody_on::<Smol>,
     );
@@ -321,7 +344,7 @@ fn a_runtime_without_datagrams_says_so() {
 
 #[test]
 fn a_network_that_is_closed_accepts_and_dials_no_more() {
-    on_both(
+    on_all(
         a_network_that_is_closed_accepts_and_dials_no_more_on::<Tokio>,
         a_network_that_is_closed_accepts_and_dials_no_more_on::<Smol>,
     );
@@ -343,14 +366,4 @@ async fn a_network_that_is_closed_accepts_and_dials_no_more_on<R: Native>() {
 /// Two servers that know each other's secret.
 async fn pair<R: Native>() -> (Peer, Peer) {
     (Peer::with_secret::<R>(SECRET, "one").await, Peer::with_secret::<R>(SECRET, "two").await)
-}
-
-/// The same on both runtimes, at once.
-fn on_both<T: Future<Output = ()>, S: Future<Output = ()>>(
-    tokio: impl FnOnce() -> T + Send, smol: impl FnOnce() -> S + Send,
-) {
-    thread::scope(|scope| {
-        scope.spawn(|| Tokio::block_on(async { tokio().await }).unwrap());
-        scope.spawn(|| Smol::block_on(async { smol().await }).unwrap());
-    });
 }

@@ -3,25 +3,24 @@
 mod authority;
 mod names;
 mod secret;
+mod shown;
 
 use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
 
 use pitaya_core::cluster::ServerId;
-use rustls::client::Resumption;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::version::TLS13;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use authority::Authority;
 pub(super) use names::{CLUSTER_NAME, proven};
 pub use secret::SECRET_BYTES_MIN;
+pub(super) use shown::Shown;
 
 use crate::cluster::Proven;
-use crate::transport::tls::{TlsError, certificates, provider};
+use crate::transport::tls::{TlsError, certificates};
 
 /// The certificate of one server, its key, and the authority whose certificates it believes.
 ///
@@ -31,6 +30,11 @@ use crate::transport::tls::{TlsError, certificates, provider};
 ///
 /// Whoever has the secret can be any server: it is worth as much as all of them together. With an
 /// authority of your own a server can be none but itself.
+///
+/// A certificate has an end, and a server may run for longer. One of a secret is made anew in time;
+/// with an authority of your own, keep a clone, which is the same identity, and
+/// [`reload`](Self::reload) it when the files have changed. Links that are up are not touched, even
+/// if the certificates expire that they began with: who is there is proven when a link begins.
 ///
 /// ```
 /// use pitaya_core::cluster::ServerId;
@@ -43,19 +47,39 @@ use crate::transport::tls::{TlsError, certificates, provider};
 /// # Ok::<(), pitaya_driver::cluster::IdentityError>(())
 /// ```
 #[derive(Clone)]
-pub struct Identity {
+pub struct Identity(Arc<Held>);
+
+struct Held {
     me: Proven,
-    accepts: Arc<ServerConfig>,
-    dials: Arc<ClientConfig>,
+    current: RwLock<Current>,
+    source: Source,
 }
+
+struct Current {
+    shown: Shown,
+    /// When it was made or read.
+    since: SystemTime,
+}
+
+/// Where the next certificate comes from.
+enum Source {
+    Files(Files),
+    /// From whoever has it.
+    Pem,
+    Secret(Box<Authority>),
+}
+
+/// The authorities, the chain and the key.
+type Files = [PathBuf; 3];
 
 impl Identity {
     /// The server `id` of that kind, in the cluster of all that have `secret`.
     ///
     /// The secret is the key of an authority, and whoever can reach a server can try to guess it,
     /// far from here: it must be random, and is at least [`SECRET_BYTES_MIN`] bytes. The
-    /// certificate is made here, is kept in memory only, and is good for a year: a server that runs
-    /// for longer finds no new peers.
+    /// certificate is made here, is kept in memory only, and is good for a year; once two thirds of
+    /// that are over, the next link begins with a new one. For that the key of the authority stays in
+    /// memory too.
     ///
     /// # Errors
     ///
@@ -63,10 +87,22 @@ impl Identity {
     pub fn from_secret(
         secret: impl AsRef<[u8]>, kind: &str, id: &ServerId,
     ) -> Result<Self, IdentityError> {
+        Self::from_secret_at(SystemTime::now(), secret, kind, id)
+    }
+
+    /// As [`from_secret`](Self::from_secret), with the certificate that was made at `time`: for a
+    /// test of what a server does that has run for long.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn from_secret_at(
+        time: SystemTime, secret: impl AsRef<[u8]>, kind: &str, id: &ServerId,
+    ) -> Result<Self, IdentityError> {
         let me = Proven { id: id.clone(), kind: kind.into() };
         let authority = Authority::derive(secret.as_ref())?;
-        let (certificate, key) = authority.issue(&me)?;
-        Self::new(vec![authority.certificate()], vec![certificate], key)
+        let current = RwLock::new(issue(&authority, &me, time)?);
+        Ok(Self(Arc::new(Held { me, current, source: Source::Secret(authority.into()) })))
     }
 
     /// The server that the certificate names, in the cluster of all that these authorities know.
@@ -80,8 +116,8 @@ impl Identity {
     pub fn from_pem(
         authorities: impl AsRef<[u8]>, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>,
     ) -> Result<Self, IdentityError> {
-        let key = PrivateKeyDer::from_pem_slice(key.as_ref()).map_err(|_| TlsError::NoKey)?;
-        Self::new(certificates(authorities.as_ref())?, certificates(chain.as_ref())?, key)
+        let read = read_pem(authorities.as_ref(), chain.as_ref(), key.as_ref())?;
+        Ok(Self::new(read, Source::Pem))
     }
 
     /// As [`from_pem`](Self::from_pem), from files.
@@ -92,8 +128,46 @@ impl Identity {
     pub fn from_files(
         authorities: impl AsRef<Path>, chain: impl AsRef<Path>, key: impl AsRef<Path>,
     ) -> Result<Self, IdentityError> {
-        let [authorities, chain, key] = [authorities.as_ref(), chain.as_ref(), key.as_ref()];
-        Self::from_pem(secret::read(authorities)?, secret::read(chain)?, secret::read(key)?)
+        let files = [authorities.as_ref(), chain.as_ref(), key.as_ref()].map(Path::to_owned);
+        Ok(Self::new(read_files(&files)?, Source::Files(files)))
+    }
+
+    fn new((me, shown): (Proven, Shown), source: Source) -> Self {
+        let current = RwLock::new(Current { shown, since: SystemTime::now() });
+        Self(Arc::new(Held { me, current, source }))
+    }
+
+    /// Reads the files again; links that begin from now on are with what they hold. It may be
+    /// called at any time, such as once an hour: files of which only some are new are refused.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_files`](Self::from_files), there are no files, or the certificate is that of
+    /// another server. Then all stays as it was, and a warning says so.
+    pub fn reload(&self) -> Result<(), IdentityError> {
+        self.change(match &self.0.source {
+            Source::Files(files) => read_files(files),
+            Source::Pem => Err(TlsError::NoFiles.into()),
+            Source::Secret(_) => Err(IdentityError::Derived),
+        })
+    }
+
+    /// Begins links from now on with other authorities, another certificate of the same server, and
+    /// its key.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_pem`](Self::from_pem), this identity comes from a secret, or the certificate is
+    /// that of another server. Then all stays as it was, and a warning says so.
+    pub fn replace(
+        &self, authorities: impl AsRef<[u8]>, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>,
+    ) -> Result<(), IdentityError> {
+        self.change(match self.0.source {
+            Source::Files(_) | Source::Pem => {
+                read_pem(authorities.as_ref(), chain.as_ref(), key.as_ref())
+            }
+            Source::Secret(_) => Err(IdentityError::Derived),
+        })
     }
 
     /// The secret in a file. If there is no such file, one is made that only its owner may read,
@@ -110,38 +184,62 @@ impl Identity {
 
     /// The name of the server.
     pub fn id(&self) -> &ServerId {
-        &self.me.id
+        &self.0.me.id
     }
 
     /// What it does.
     pub fn kind(&self) -> &str {
-        &self.me.kind
+        &self.0.me.kind
     }
 
-    /// How it accepts, and how it dials.
-    pub(super) fn configs(&self) -> (Arc<ServerConfig>, Arc<ClientConfig>) {
-        (Arc::clone(&self.accepts), Arc::clone(&self.dials))
+    /// What a link begins with now.
+    pub(super) fn shown(&self) -> Shown {
+        self.shown_at(SystemTime::now())
     }
 
-    fn new(
-        authorities: Vec<CertificateDer<'static>>, chain: Vec<CertificateDer<'static>>,
-        key: PrivateKeyDer<'static>,
-    ) -> Result<Self, IdentityError> {
-        let me = chain.first().and_then(proven).ok_or(IdentityError::Nameless)?;
-        let mut roots = RootCertStore::empty();
-        for authority in authorities {
-            roots.add(authority).map_err(rejected)?;
+    fn shown_at(&self, now: SystemTime) -> Shown {
+        if let Source::Secret(authority) = &self.0.source {
+            self.renew(authority, now);
         }
-        let roots = Arc::new(roots);
-        let accepts = accepts(Arc::clone(&roots), chain.clone(), key.clone_key())?;
-        let dials = dials(roots, chain, key)?;
-        Ok(Self { me, accepts: Arc::new(accepts), dials: Arc::new(dials) })
+        self.0.current.read().unwrap_or_else(PoisonError::into_inner).shown.clone()
+    }
+
+    /// Makes a new certificate if it is time for one.
+    fn renew(&self, authority: &Authority, now: SystemTime) {
+        let is_due = |since| authority::is_due(since, now);
+        if !is_due(self.0.current.read().unwrap_or_else(PoisonError::into_inner).since) {
+            return;
+        }
+        let mut current = self.0.current.write().unwrap_or_else(PoisonError::into_inner);
+        // Somebody else may have been faster.
+        if !is_due(current.since) {
+            return;
+        }
+        match issue(authority, &self.0.me, now) {
+            Ok(issued) => *current = issued,
+            Err(why) => tracing::warn!(%why, "this server has no new certificate"),
+        }
+    }
+
+    fn change(&self, read: Result<(Proven, Shown), IdentityError>) -> Result<(), IdentityError> {
+        let changed = read.and_then(|(named, shown)| self.show(&named, shown));
+        changed.inspect_err(|why| tracing::warn!(%why, "the certificate stays as it was"))
+    }
+
+    fn show(&self, named: &Proven, shown: Shown) -> Result<(), IdentityError> {
+        let me = &self.0.me;
+        if named != me {
+            return Err(IdentityError::Other(name(named), name(me)));
+        }
+        let current = Current { shown, since: SystemTime::now() };
+        *self.0.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        Ok(())
     }
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Proven { id, kind } = &self.me;
+        let Proven { id, kind } = &self.0.me;
         f.debug_struct("Identity").field("id", id).field("kind", kind).finish_non_exhaustive()
     }
 }
@@ -149,6 +247,9 @@ impl fmt::Debug for Identity {
 /// Why a server has no identity.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum IdentityError {
+    /// Its certificates come from a secret.
+    #[error("the certificate is derived from a secret, and is made anew by itself")]
+    Derived,
     /// A file cannot be read or made.
     #[error("cannot read or make {0}: {1}")]
     File(String, String),
@@ -160,6 +261,9 @@ pub enum IdentityError {
         "the certificate needs the names `DNS:cluster.internal` and one `URI:pitaya://KIND/ID`"
     )]
     Nameless,
+    /// The certificate is that of another server.
+    #[error("the certificate is that of {0}, but this server is {1}")]
+    Other(String, String),
     /// The secret could be guessed.
     #[error(
         "the secret of the cluster has {0} bytes, but needs {SECRET_BYTES_MIN} or more, at random: \
@@ -171,50 +275,34 @@ pub enum IdentityError {
     Tls(#[from] TlsError),
 }
 
-/// No resumption and no tickets: who is there is proven each time, and nothing is said before.
-fn accepts(
-    roots: Arc<RootCertStore>, chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>,
-) -> Result<ServerConfig, TlsError> {
-    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
-    let verifier = verifier.map_err(|error| TlsError::Rejected(error.to_string()))?;
-    let config = ServerConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
-        .map_err(rejected)?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key);
-    let mut config = config.map_err(rejected)?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    config.send_tls13_tickets = 0;
-    config.max_early_data_size = 0;
-    Ok(config)
+fn name(server: &Proven) -> String {
+    format!("{:?} of the kind {:?}", server.id.as_str(), server.kind)
 }
 
-fn dials(
-    roots: Arc<RootCertStore>, chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>,
-) -> Result<ClientConfig, TlsError> {
-    let config = ClientConfig::builder_with_provider(provider())
-        .with_protocol_versions(&[&TLS13])
-        .map_err(rejected)?
-        .with_root_certificates(roots)
-        .with_client_auth_cert(chain, key);
-    let mut config = config.map_err(rejected)?;
-    config.alpn_protocols = vec![ALPN.to_vec()];
-    config.resumption = Resumption::disabled();
-    config.enable_early_data = false;
-    Ok(config)
+/// What three PEM texts hold: the authorities, the chain and the key.
+fn read_pem(
+    authorities: &[u8], chain: &[u8], key: &[u8],
+) -> Result<(Proven, Shown), IdentityError> {
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::NoKey)?;
+    let (authorities, chain) = (certificates(authorities)?, certificates(chain)?);
+    let named = chain.first().and_then(proven).ok_or(IdentityError::Nameless)?;
+    Ok((named, Shown::new(authorities, chain, key)?))
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "it is given to `map_err`")]
-fn rejected(error: rustls::Error) -> TlsError {
-    TlsError::Rejected(error.to_string())
+fn read_files([authorities, chain, key]: &Files) -> Result<(Proven, Shown), IdentityError> {
+    read_pem(&secret::read(authorities)?, &secret::read(chain)?, &secret::read(key)?)
 }
 
-/// What is spoken between servers. Another protocol gets another name, and neither side takes one
-/// for the other.
-const ALPN: &[u8] = b"pitaya-link/1";
+fn issue(authority: &Authority, me: &Proven, now: SystemTime) -> Result<Current, IdentityError> {
+    let (certificate, key) = authority.issue(me, now)?;
+    let shown = Shown::new(vec![authority.certificate()], vec![certificate], key)?;
+    Ok(Current { shown, since: now })
+}
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rustls::pki_types::ServerName;
     use rustls::{ClientConnection, Connection, ServerConnection};
 
@@ -230,8 +318,8 @@ mod tests {
     /// Whom each end of a handshake takes the other for, the one that accepts first.
     fn meet(accepts: &Identity, dials: &Identity) -> Result<[Option<Proven>; 2], rustls::Error> {
         let name = ServerName::try_from(CLUSTER_NAME).unwrap();
-        let mut server = ServerConnection::new(accepts.configs().0).unwrap().into();
-        let mut client = ClientConnection::new(dials.configs().1, name).unwrap().into();
+        let mut server = ServerConnection::new(accepts.shown().accepts).unwrap().into();
+        let mut client = ClientConnection::new(dials.shown().dials, name).unwrap().into();
         for _ in 0..4 {
             carry(&mut client, &mut server)?;
             carry(&mut server, &mut client)?;
@@ -243,8 +331,8 @@ mod tests {
     fn two_servers_of_one_secret_know_each_other() {
         let (one, two) = (identity(SECRET, "one"), identity(SECRET, "two"));
         let [dialled, accepted] = meet(&one, &two).unwrap();
-        assert_eq!(dialled.as_ref(), Some(&two.me));
-        assert_eq!(accepted.as_ref(), Some(&one.me));
+        assert_eq!(dialled.as_ref(), Some(&two.0.me));
+        assert_eq!(accepted.as_ref(), Some(&one.0.me));
     }
 
     #[test]
@@ -252,6 +340,29 @@ mod tests {
         let stranger = identity("fedcba9876543210fedcba9876543210", "two");
         let refused = meet(&identity(SECRET, "one"), &stranger).unwrap_err();
         assert!(matches!(refused, rustls::Error::InvalidCertificate(_)), "{refused}");
+    }
+
+    #[test]
+    fn a_certificate_of_a_secret_is_made_anew_when_two_thirds_of_its_life_are_over() {
+        let (id, now) = (ServerId::new("one").unwrap(), SystemTime::now());
+        let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+        let [one, two] = [days(366), Duration::ZERO]
+            .map(|ago| Identity::from_secret_at(now - ago, SECRET, "room", &id).unwrap());
+        let is_kept = |identity: &Identity, now| {
+            let before = identity.0.current.read().unwrap().shown.clone();
+            Arc::ptr_eq(&before.accepts, &identity.shown_at(now).accepts)
+        };
+        assert!(is_kept(&two, now) && is_kept(&two, now + days(243)));
+        assert!(!is_kept(&two, now + days(244)) && is_kept(&two, now + days(244)));
+        // The clock was far ahead, and is right again.
+        assert!(is_kept(&two, now + days(244)) && !is_kept(&two, now));
+
+        let old = Identity::new((one.0.me.clone(), one.shown_at(now - days(366))), Source::Pem);
+        for (one, two) in [(&old, &two), (&two, &old)] {
+            let refused = meet(one, two).unwrap_err().to_string();
+            assert!(refused.contains("expired"), "{refused}");
+        }
+        assert!(meet(&one, &two).is_ok() && meet(&two, &one).is_ok());
     }
 
     #[test]

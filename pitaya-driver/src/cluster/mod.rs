@@ -68,7 +68,7 @@ impl Cluster {
     }
 
     /// The servers that an authority of your own has certified, which reach each other over QUIC.
-    /// The certificate names this server and its kind.
+    /// The certificate names this server and its kind. Keep a clone of the identity to renew it.
     pub fn certified(identity: Identity) -> Self {
         Self::with(Net::Certified(identity))
     }

@@ -1,5 +1,6 @@
 //! Links over QUIC: both servers show a certificate, and one connection is one link.
 
+mod on;
 mod refusal;
 mod settings;
 mod stream;
@@ -7,21 +8,22 @@ mod stream;
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use pitaya_core::Counters;
 use pitaya_core::session::HostFuture;
-use quinn::{AsyncTimer, AsyncUdpSocket, Connecting, Connection, Endpoint, VarInt};
+use quinn::{Connecting, Connection, Endpoint, RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
 
 use crate::cluster::identity::{CLUSTER_NAME, Identity, proven};
 use crate::cluster::{Incoming, LinkStream, Network, Proven};
 use crate::runtime::Runtime;
 use crate::timers::before;
+use on::On;
 use refusal::{Refusal, Refusals};
+use settings::Settings;
 use stream::Stream;
 
 /// The network of a server whose peers prove who they are: QUIC with TLS 1.3, a certificate on both
@@ -34,21 +36,29 @@ use stream::Stream;
 ///
 /// Closing a stream waits until the peer has all of it; dropping one ends it at once.
 ///
-/// On a runtime of several threads a datagram may wake another thread than the one that waits for
-/// it, which costs several times what the datagram does. The tasks of a connection run where the
-/// runtime puts them: a runtime of one thread, such as that of `run()`, is the cheaper one.
+/// A datagram that wakes another thread than the one that waits for it costs several times what it
+/// does otherwise. So all datagrams are one thread's: on a runtime of one thread, such as that of
+/// `run()`, its own; on a runtime of several, that of a thread `pitaya-quic`, which is there until
+/// the network is closed and its streams are gone. From there a stream wakes its task once for all
+/// that has come. A runtime of one thread is still the cheaper one.
 #[derive(Debug)]
 pub struct Quic(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
     /// Nothing once it is closed.
-    endpoint: Mutex<Option<Endpoint>>,
-    dials: quinn::ClientConfig,
-    runtime: Arc<dyn quinn::Runtime>,
+    open: Mutex<Option<Open>>,
+    settings: Settings,
     /// How many dialled and have not proven yet who they are.
     unproven: AtomicUsize,
     refusals: Refusals,
+}
+
+/// What keeps the thread of QUIC, if it has one; so nothing of it may be kept for longer than needed.
+#[derive(Clone, Debug)]
+struct Open {
+    endpoint: Endpoint,
+    runtime: Arc<dyn quinn::Runtime>,
 }
 
 impl Quic {
@@ -66,22 +76,21 @@ impl Quic {
     pub async fn bind<R: Runtime>(
         runtime: R, address: SocketAddr, identity: &Identity, counters: Arc<Counters>,
     ) -> io::Result<Self> {
-        let sockets = runtime.quic().ok_or_else(without_datagrams)?;
-        let runtime: Arc<dyn quinn::Runtime> = Arc::new(On { runtime, sockets });
-        let (accepts, dials) = settings::configs(identity)?;
+        let runtime: Arc<dyn quinn::Runtime> = Arc::new(On::new(&runtime).await?);
+        let settings = Settings::new(identity.clone());
         let socket = UdpSocket::bind(address)?;
         settings::enlarge_buffers(&socket);
-        let endpoint =
-            Endpoint::new(settings::endpoint(), Some(accepts), socket, Arc::clone(&runtime))?;
+        let accepts = Some(settings.accepts());
+        let endpoint = Endpoint::new(settings::endpoint(), accepts, socket, Arc::clone(&runtime))?;
         let (unproven, refusals) = (AtomicUsize::new(0), Refusals::new(counters));
-        let endpoint = Mutex::new(Some(endpoint));
-        Ok(Self(Arc::new(Shared { endpoint, dials, runtime, unproven, refusals })))
+        let open = Mutex::new(Some(Open { endpoint, runtime }));
+        Ok(Self(Arc::new(Shared { open, settings, unproven, refusals })))
     }
 }
 
 impl Network for Quic {
     fn address(&self) -> io::Result<SocketAddr> {
-        self.0.endpoint()?.local_addr()
+        self.0.open()?.endpoint.local_addr()
     }
 
     fn dial(&self, address: SocketAddr) -> HostFuture<io::Result<LinkStream>> {
@@ -95,10 +104,10 @@ impl Network for Quic {
     }
 
     fn close(&self) -> HostFuture<()> {
-        let endpoint = self.0.close();
+        let closed = self.0.close();
         Box::pin(async move {
-            if let Some(endpoint) = endpoint {
-                endpoint.wait_idle().await;
+            if let Some(closed) = closed {
+                closed.endpoint.wait_idle().await;
             }
         })
     }
@@ -112,38 +121,31 @@ impl Drop for Quic {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Option<Endpoint>> {
-        self.endpoint.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Option<Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn endpoint(&self) -> io::Result<Endpoint> {
+    fn open(&self) -> io::Result<Open> {
         self.lock().clone().ok_or_else(closed)
     }
 
-    fn close(&self) -> Option<Endpoint> {
-        let endpoint = self.lock().take();
-        endpoint.inspect(|endpoint| endpoint.close(stream::DROPPED, b""))
+    fn close(&self) -> Option<Open> {
+        let open = self.lock().take();
+        open.inspect(|open| open.endpoint.close(stream::DROPPED, b""))
     }
 
     async fn dial(&self, address: SocketAddr) -> io::Result<LinkStream> {
-        let connecting = self.endpoint()?.connect_with(self.dials.clone(), address, CLUSTER_NAME);
+        let Open { endpoint, runtime } = self.open()?;
+        let connecting = endpoint.connect_with(self.settings.dials(), address, CLUSTER_NAME);
         let connecting = connecting.map_err(io::Error::other)?;
-        let deadline = self.runtime.now() + Quic::PROOF_WITHIN;
-        let opened = before(self.reach(deadline), self.open(connecting)).await;
-        opened.unwrap_or(Err(Refusal::Silent)).map_err(|refusal| self.failed(address, &refusal))
-    }
-
-    async fn open(&self, connecting: Connecting) -> Result<LinkStream, Refusal> {
-        let connection = connecting.await?;
-        let peer = known(&connection)?;
-        // It comes once the peer believes this server, and says nothing else.
-        connection.accept_uni().await?;
-        let stream = connection.open_bi().await?;
-        Ok(self.link(connection, stream, peer))
+        let opened = within(&runtime, runtime.now() + Quic::PROOF_WITHIN, open(connecting)).await;
+        let opened = opened.unwrap_or(Err(Refusal::Silent));
+        let opened = opened.map_err(|refusal| self.failed(address, &refusal));
+        opened.map(|opened| opened.link(runtime))
     }
 
     async fn accept(self: Arc<Self>) -> io::Result<Incoming> {
-        let endpoint = self.endpoint()?;
+        let Open { endpoint, runtime } = self.open()?;
         loop {
             let incoming = endpoint.accept().await.ok_or_else(closed)?;
             let unproven = self.unproven.load(Ordering::Relaxed);
@@ -154,27 +156,10 @@ impl Shared {
                 // Whoever answers has the address that it dials from, and costs nothing till then.
                 incoming.retry().expect("an address that is not validated may be asked again");
             } else {
-                let place = Place::take(Arc::clone(&self));
+                let place = Place::take(Arc::clone(&self), runtime);
                 return Ok(Box::pin(place.prove(incoming)));
             }
         }
-    }
-
-    async fn welcome(&self, incoming: quinn::Incoming) -> Result<LinkStream, Refusal> {
-        let connection = incoming.accept()?.await?;
-        let peer = known(&connection)?;
-        // It is empty: that it is there says all.
-        drop(connection.open_uni().await?);
-        let stream = connection.accept_bi().await?;
-        Ok(self.link(connection, stream, peer))
-    }
-
-    fn link(
-        &self, connection: Connection, stream: (quinn::SendStream, quinn::RecvStream), peer: Proven,
-    ) -> LinkStream {
-        let remote = canonical(connection.remote_address());
-        let io = Box::new(Stream::new(connection, stream, Arc::clone(&self.runtime)));
-        LinkStream { io, proven: Some(peer), remote }
     }
 
     fn failed(&self, remote: SocketAddr, refusal: &Refusal) -> io::Error {
@@ -183,32 +168,29 @@ impl Shared {
         }
         refusal.into()
     }
-
-    /// Ends at `deadline`.
-    async fn reach(&self, deadline: Instant) {
-        let mut timer = self.runtime.new_timer(deadline);
-        poll_fn(|cx| timer.as_mut().poll(cx)).await;
-    }
 }
 
 /// One of those who have not proven yet who they are.
 struct Place {
     shared: Arc<Shared>,
     deadline: Instant,
+    runtime: Arc<dyn quinn::Runtime>,
 }
 
 impl Place {
-    fn take(shared: Arc<Shared>) -> Self {
+    fn take(shared: Arc<Shared>, runtime: Arc<dyn quinn::Runtime>) -> Self {
         shared.unproven.fetch_add(1, Ordering::Relaxed);
-        let deadline = shared.runtime.now() + Quic::PROOF_WITHIN;
-        Self { shared, deadline }
+        let deadline = runtime.now() + Quic::PROOF_WITHIN;
+        Self { shared, deadline, runtime }
     }
 
     async fn prove(self, incoming: quinn::Incoming) -> io::Result<LinkStream> {
-        let (shared, remote) = (&self.shared, canonical(incoming.remote_address()));
-        let opened = before(shared.reach(self.deadline), shared.welcome(incoming)).await;
+        let remote = canonical(incoming.remote_address());
+        let accepts = Arc::new(self.shared.settings.accepts());
+        let opened = within(&self.runtime, self.deadline, welcome(incoming, accepts)).await;
         let opened = opened.unwrap_or(Err(Refusal::Late));
-        opened.map_err(|refusal| shared.failed(remote, &refusal))
+        let opened = opened.map_err(|refusal| self.shared.failed(remote, &refusal));
+        opened.map(|opened| opened.link(Arc::clone(&self.runtime)))
     }
 }
 
@@ -216,6 +198,49 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.shared.unproven.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// A connection to a peer that is known, and its stream.
+struct Opened {
+    connection: Connection,
+    peer: Proven,
+    stream: (SendStream, RecvStream),
+}
+
+impl Opened {
+    fn link(self, runtime: Arc<dyn quinn::Runtime>) -> LinkStream {
+        let remote = canonical(self.connection.remote_address());
+        let io = Box::new(Stream::new(self.connection, self.stream, runtime));
+        LinkStream { io, proven: Some(self.peer), remote }
+    }
+}
+
+async fn open(connecting: Connecting) -> Result<Opened, Refusal> {
+    let connection = connecting.await?;
+    let peer = known(&connection)?;
+    // It comes once the peer believes this server, and says nothing else.
+    connection.accept_uni().await?;
+    let stream = connection.open_bi().await?;
+    Ok(Opened { connection, peer, stream })
+}
+
+async fn welcome(
+    incoming: quinn::Incoming, accepts: Arc<quinn::ServerConfig>,
+) -> Result<Opened, Refusal> {
+    let connection = incoming.accept_with(accepts)?.await?;
+    let peer = known(&connection)?;
+    // It is empty: that it is there says all.
+    drop(connection.open_uni().await?);
+    let stream = connection.accept_bi().await?;
+    Ok(Opened { connection, peer, stream })
+}
+
+/// What comes of it, unless the deadline is first.
+async fn within<T>(
+    runtime: &Arc<dyn quinn::Runtime>, deadline: Instant, opening: impl Future<Output = T>,
+) -> Option<T> {
+    let mut timer = runtime.new_timer(deadline);
+    before(poll_fn(|cx| timer.as_mut().poll(cx)), opening).await
 }
 
 /// Who a peer is whose certificate an authority of ours has signed.
@@ -236,40 +261,6 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 
 fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::NotConnected, "the network of this server is closed")
-}
-
-fn without_datagrams() -> io::Error {
-    io::Error::new(io::ErrorKind::Unsupported, "this runtime has no datagrams, which QUIC needs")
-}
-
-/// Sockets and timers of a runtime, whose own executor runs the tasks.
-struct On<R> {
-    runtime: R,
-    sockets: Arc<dyn quinn::Runtime>,
-}
-
-impl<R: Runtime> quinn::Runtime for On<R> {
-    fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
-        self.sockets.new_timer(at)
-    }
-
-    fn spawn(&self, task: HostFuture<()>) {
-        self.runtime.spawn(task);
-    }
-
-    fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        self.sockets.wrap_udp_socket(socket)
-    }
-
-    fn now(&self) -> Instant {
-        self.sockets.now()
-    }
-}
-
-impl<R> std::fmt::Debug for On<R> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.sockets.fmt(f)
-    }
 }
 
 /// Of a connection whose certificate names no server. Other codes are those of a stream.

@@ -32,8 +32,14 @@ impl Authority {
     }
 
     pub(crate) fn identity(&self, wanted: Wanted) -> Identity {
+        let [authority, chain, key] = self.pem(wanted);
+        Identity::from_pem(authority, chain, key).unwrap()
+    }
+
+    /// The authority, a certificate of it and its key, as files have them.
+    pub(crate) fn pem(&self, wanted: Wanted) -> [String; 3] {
         let (chain, key) = self.issue(wanted);
-        Identity::from_pem(self.0.pem(), chain.pem(), key.serialize_pem()).unwrap()
+        [self.0.pem(), chain.pem(), key.serialize_pem()]
     }
 
     /// How somebody dials who shows a certificate or none, and asks for those protocols.

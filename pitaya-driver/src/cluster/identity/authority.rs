@@ -34,18 +34,27 @@ impl Authority {
         self.0.der().clone()
     }
 
-    /// A certificate for that server, and a new key.
+    /// A certificate for that server from `now` on, and a new key.
     pub(super) fn issue(
-        &self, server: &Proven,
+        &self, server: &Proven, now: SystemTime,
     ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), IdentityError> {
         if !is_kind(&server.kind) {
             return Err(IdentityError::Kind(server.kind.to_string()));
         }
         let key = KeyPair::generate_for(&PKCS_ED25519).map_err(rejected)?;
-        let params = leaf(server, SystemTime::now()).map_err(rejected)?;
+        let params = leaf(server, now).map_err(rejected)?;
         let certificate = params.signed_by(&key, &self.0).map_err(rejected)?;
         let key = PrivatePkcs8KeyDer::from(key.serialize_der());
         Ok((certificate.der().clone(), key.into()))
+    }
+}
+
+/// Whether a certificate that was issued at `since` has to be replaced: most of its life is over, or
+/// the clock was so wrong then that nobody believes it yet.
+pub(super) fn is_due(since: SystemTime, now: SystemTime) -> bool {
+    match now.duration_since(since) {
+        Ok(age) => age >= RENEWED_AFTER,
+        Err(ahead) => ahead.duration() >= CLOCKS_DIFFER_BY,
     }
 }
 
@@ -105,10 +114,15 @@ const PKCS8_ED25519: &[u8] =
 
 /// The key is in the memory of one process only, and ends with it; so the certificate need not end
 /// before any server does that is updated now and then.
-const VALID_FOR: Duration = Duration::from_secs(365 * 24 * 3600);
+const VALID_FOR: Duration = Duration::from_secs(365 * DAY_SECS);
+
+/// Two thirds of its life: the last third is for clocks that are wrong.
+const RENEWED_AFTER: Duration = Duration::from_secs(365 * DAY_SECS * 2 / 3);
 
 /// How far the clocks of two servers may be apart.
-const CLOCKS_DIFFER_BY: Duration = Duration::from_secs(24 * 3600);
+const CLOCKS_DIFFER_BY: Duration = Duration::from_secs(DAY_SECS);
+
+const DAY_SECS: u64 = 24 * 3600;
 
 #[cfg(test)]
 mod tests {
@@ -154,11 +168,11 @@ mod tests {
             ("k:8\\", &"long".repeat(60)),
         ] {
             let server = server(kind, id);
-            let (certificate, _) = authority.issue(&server).unwrap();
+            let (certificate, _) = authority.issue(&server, SystemTime::now()).unwrap();
             assert_eq!(proven(&certificate), Some(server));
         }
         for kind in ["", "a.b", "a/b", "a\n"] {
-            let refused = authority.issue(&server(kind, "x")).err();
+            let refused = authority.issue(&server(kind, "x"), SystemTime::now()).err();
             assert_eq!(refused, Some(IdentityError::Kind(kind.to_owned())));
         }
     }

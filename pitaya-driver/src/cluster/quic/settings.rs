@@ -1,6 +1,5 @@
 //! What is set of QUIC, and why.
 
-use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,22 +13,40 @@ use rustix::net::sockopt;
 
 use crate::cluster::Identity;
 
-/// How to accept and how to dial.
-pub(super) fn configs(identity: &Identity) -> io::Result<(ServerConfig, ClientConfig)> {
-    let (accepts, dials) = identity.configs();
-    let accepts = QuicServerConfig::try_from(accepts).map_err(io::Error::other)?;
-    let mut accepts = ServerConfig::with_crypto(Arc::new(accepts));
-    accepts
-        .transport_config(Arc::new(transport(Opens::TheLink)))
-        .max_incoming(INCOMING_MAX)
-        .incoming_buffer_size(INCOMING_BYTES_MAX)
-        .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX)
-        // A server that moves is dialled where it is then.
-        .migration(false);
-    let dials = QuicClientConfig::try_from(dials).map_err(io::Error::other)?;
-    let mut dials = ClientConfig::new(Arc::new(dials));
-    dials.transport_config(Arc::new(transport(Opens::TheWelcome)));
-    Ok((accepts, dials))
+/// How to accept and how to dial, with what the identity shows at that moment.
+#[derive(Debug)]
+pub(super) struct Settings {
+    identity: Identity,
+    accepting: Arc<TransportConfig>,
+    dialling: Arc<TransportConfig>,
+}
+
+impl Settings {
+    pub(super) fn new(identity: Identity) -> Self {
+        let peer_opens = [Opens::TheLink, Opens::TheWelcome];
+        let [accepting, dialling] = peer_opens.map(transport).map(Arc::new);
+        Self { identity, accepting, dialling }
+    }
+
+    pub(super) fn accepts(&self) -> ServerConfig {
+        let crypto = QuicServerConfig::try_from(self.identity.shown().accepts).expect(ANY_SUITE);
+        let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+        config
+            .transport_config(Arc::clone(&self.accepting))
+            .max_incoming(INCOMING_MAX)
+            .incoming_buffer_size(INCOMING_BYTES_MAX)
+            .incoming_buffer_size_total(INCOMING_BYTES_TOTAL_MAX)
+            // A server that moves is dialled where it is then.
+            .migration(false);
+        config
+    }
+
+    pub(super) fn dials(&self) -> ClientConfig {
+        let crypto = QuicClientConfig::try_from(self.identity.shown().dials).expect(ANY_SUITE);
+        let mut config = ClientConfig::new(Arc::new(crypto));
+        config.transport_config(Arc::clone(&self.dialling));
+        config
+    }
 }
 
 /// What all connections of one socket have in common.
@@ -90,6 +107,8 @@ fn mtu_discovery() -> MtuDiscoveryConfig {
     config.upper_bound(MTU_MAX);
     config
 }
+
+const ANY_SUITE: &str = "an identity has all suites, that with which QUIC begins among them";
 
 /// The largest datagram, where the way takes it: the loopback, or jumbo frames. Ten of them are
 /// given to the system at once, which takes 64 KiB.
