@@ -1,4 +1,5 @@
-//! The servers that the bench can run: the limits, Pitaya on each runtime, and Pitaya for Go.
+//! The servers that the bench can run: the limits, Pitaya on each runtime, Pitaya for Go, and who
+//! answers the calls of other servers.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -9,6 +10,8 @@ use pitaya_core::{App, Error, Group, Payload, Session, State};
 use pitaya_driver::{Native, Runtime, Server, Tls};
 use pitaya_tokio::Tokio;
 
+use crate::calls;
+use crate::cluster::{self, Carrier};
 use crate::fan_out::{self, Tell};
 use crate::frames::{self, Frame, Msg, Route};
 use crate::go;
@@ -23,10 +26,30 @@ pub(crate) enum Target {
     EpollSameWork,
     /// Pitaya for Go without compression
     Go,
+    /// A NATS server, in the program in Go
+    GoBroker,
     /// Pitaya for Go as it comes: it tries to compress whatever it sends
     GoCompressing,
+    /// Two servers of Pitaya for Go: a frontend without compression that forwards
+    GoGate,
+    /// The server that answers what is forwarded by Pitaya for Go, through the broker
+    GoRoom,
+    /// gRPC by tonic
+    Grpc,
+    /// The limit of calls between servers: frames of a link over TCP
+    Mux,
+    /// The same over our QUIC
+    MuxOverQuic,
+    /// A client of NATS that answers others
+    Nats,
+    /// Two servers of ours: a frontend on tokio that forwards
+    PitayaGate,
     /// Pitaya on tokio without compression
     PitayaPlain,
+    /// The server that answers what ours forwards, and their remote
+    PitayaRoom,
+    /// The same over plain TCP
+    PitayaRoomOverPlain,
     /// Pitaya on smol
     PitayaSmol,
     /// Pitaya on tokio, over TLS
@@ -35,6 +58,8 @@ pub(crate) enum Target {
     PitayaTokio,
     /// Pitaya on tokio, over WebSocket
     PitayaWeb,
+    /// A stream of QUIC for each call
+    QuicStreams,
     /// The limit: an epoll loop that echoes bytes as read
     RawEcho,
     /// The limit of pushes: a loop that sends bytes to all
@@ -59,9 +84,21 @@ impl Target {
         match self {
             Self::RawEcho | Self::RawFanOut => Speech::Raw,
             Self::PitayaWeb => Speech::Web,
+            // To these no client speaks.
+            Self::GoBroker
+            | Self::GoRoom
+            | Self::Grpc
+            | Self::Mux
+            | Self::MuxOverQuic
+            | Self::Nats
+            | Self::PitayaRoom
+            | Self::PitayaRoomOverPlain
+            | Self::QuicStreams => Speech::Raw,
             Self::EpollSameWork
             | Self::Go
             | Self::GoCompressing
+            | Self::GoGate
+            | Self::PitayaGate
             | Self::PitayaPlain
             | Self::PitayaTls
             | Self::PitayaTokio
@@ -72,28 +109,50 @@ impl Target {
 
     /// How many times fewer requests tell as much, so that a slow server does not take all the
     /// time there is.
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "a server is not slow unless it is known to be"
+    )]
     pub(crate) fn slowness(self) -> u64 {
         match self {
-            Self::Go => 10,
             Self::GoCompressing => 100,
-            Self::EpollSameWork
-            | Self::PitayaPlain
-            | Self::PitayaSmol
-            | Self::PitayaTls
-            | Self::PitayaTokio
-            | Self::PitayaWeb
-            | Self::RawEcho
-            | Self::RawFanOut
-            | Self::TwoTasks => 1,
+            Self::GoGate => 20,
+            Self::Go | Self::Grpc | Self::Nats => 10,
+            Self::QuicStreams => 4,
+            _ => 1,
         }
     }
 
-    /// Runs the server in this process, after printing its address as a line of its own.
-    pub(crate) fn serve(self) -> io::Result<()> {
+    /// What has to be there before, and is told of on the command line.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "the others are alone")]
+    pub(crate) fn behind(self) -> Option<Self> {
+        match self {
+            Self::GoGate => Some(Self::GoRoom),
+            Self::GoRoom | Self::Nats => Some(Self::GoBroker),
+            Self::PitayaGate => Some(Self::PitayaRoom),
+            _ => None,
+        }
+    }
+
+    /// Runs the server in this process, after printing its address as a line of its own; what is
+    /// only reached through another server prints the address of that.
+    pub(crate) fn serve(self, behind: Option<SocketAddr>) -> io::Result<()> {
+        let behind = || behind.ok_or_else(|| io::Error::other("nothing is behind"));
         match self {
             Self::EpollSameWork => limit::serve(&listener()?, SameWork::new()),
             Self::Go => Err(go::become_server("off")),
+            Self::GoBroker => Err(go::become_broker()),
             Self::GoCompressing => Err(go::become_server("on")),
+            Self::GoGate => Err(go::become_one_of_two("gate", behind()?)),
+            Self::GoRoom => Err(go::become_one_of_two("room", behind()?)),
+            Self::Grpc => calls::grpc::answer(listener()?),
+            Self::Mux => calls::mux::answer(listener()?),
+            Self::MuxOverQuic => calls::mux::answer_over_quic(),
+            Self::Nats => calls::nats::answer(behind()?),
+            Self::PitayaGate => cluster::serve_gate(behind()?),
+            Self::PitayaRoom => cluster::serve_room(Carrier::Quic),
+            Self::PitayaRoomOverPlain => cluster::serve_room(Carrier::Plain),
+            Self::QuicStreams => calls::streams::answer(),
             Self::PitayaPlain => run(pitaya::<Tokio>().tcp(ANYWHERE).compression(false)),
             Self::PitayaSmol => run(pitaya::<pitaya_smol::Smol>().tcp(ANYWHERE)),
             Self::PitayaTls => run(pitaya::<Tokio>().tls(ANYWHERE, certificate()?)),
@@ -118,13 +177,17 @@ impl Speech {
 
 /// Pitaya with its default limits, sessions and counters, on a runtime of one thread.
 fn pitaya<R: Runtime>() -> Server<R> {
-    let app = App::<Group>::new(Group::default())
+    Server::new("gate", app())
+}
+
+/// What the load asks for.
+pub(crate) fn app() -> App<Group> {
+    App::new(Group::default())
         .route(Route::Echo.name(), echo)
         .route(Route::Json.name(), json)
         .route(Route::Bind.name(), bind)
         .route(frames::JOIN, join)
-        .route(frames::TELL, tell);
-    Server::new("gate", app)
+        .route(frames::TELL, tell)
 }
 
 fn run<R: Native>(server: Server<R>) -> io::Result<()> {
@@ -172,10 +235,11 @@ fn listener() -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn announce(address: SocketAddr) -> io::Result<()> {
+/// Tells the parent where the server is.
+pub(crate) fn announce(address: SocketAddr) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{address}")?;
     stdout.flush()
 }
 
-const ANYWHERE: &str = "127.0.0.1:0";
+pub(crate) const ANYWHERE: &str = "127.0.0.1:0";
