@@ -36,7 +36,8 @@ pub(crate) fn answer(listener: TcpListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let (stream, _) = tokio::net::TcpListener::from_std(listener)?.accept().await?;
         stream.set_nodelay(true)?;
-        answer_all(stream.compat()).await
+        answer_all(stream.compat()).await;
+        Ok(())
     })?
 }
 
@@ -45,7 +46,8 @@ pub(crate) fn answer_over_quic() -> io::Result<()> {
     block_on(async {
         let network = quic("room").await?;
         announce(network.address()?)?;
-        answer_all(network.accept().await?.await?.io).await
+        answer_all(network.accept().await?.await?.io).await;
+        Ok(())
     })?
 }
 
@@ -100,7 +102,7 @@ impl Mux {
     /// Writes what is called and reads what is answered, until the stream ends.
     async fn carry(self, mut stream: impl AsyncRead + AsyncWrite + Unpin) {
         let (mut input, mut output) = (Input::new(), Output::default());
-        let end: io::Result<()> = poll_fn(|cx| {
+        let ended = poll_fn(|cx| -> Poll<io::Result<()>> {
             let take = |frame: Frame<'_>| self.take(&frame);
             while input.poll(&mut stream, cx, take)?.is_ready() {}
             while self.refill(cx, &mut output) {
@@ -109,9 +111,10 @@ impl Mux {
             Poll::Pending
         })
         .await;
-        // Those who wait are told by being dropped.
-        self.lock().waiting.clear();
-        eprintln!("the stream has ended: {end:?}");
+        if ended.is_err() {
+            // Those who wait are told by being dropped.
+            self.lock().waiting.clear();
+        }
     }
 
     /// Whether there is something to write; if not, the task is woken when there is.
@@ -153,10 +156,10 @@ impl Caller for Mux {
     }
 }
 
-/// Answers every call with its own body.
-async fn answer_all(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<()> {
+/// Answers every call with its own body, until the caller is gone.
+async fn answer_all(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     let (mut input, mut output) = (Input::new(), Output::default());
-    poll_fn(|cx| {
+    let gone = poll_fn(|cx| -> Poll<io::Result<()>> {
         loop {
             // Nothing is read from a peer that does not read.
             ready!(output.poll(&mut stream, cx))?;
@@ -168,8 +171,9 @@ async fn answer_all(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Resu
                 }
             }))?;
         }
-    })
-    .await
+    });
+    // Had it been too early, the caller would say so.
+    let _ = gone.await;
 }
 
 /// What was read and not yet taken.

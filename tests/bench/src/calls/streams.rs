@@ -22,17 +22,17 @@ use super::load::{self, BODY_BYTES, Caller};
 use crate::load::Outcome;
 use crate::targets::announce;
 
-/// Answers every stream with what came on it, for ever.
+/// Answers every stream with what came on it, until the caller is gone.
 pub(crate) fn answer() -> io::Result<()> {
     block_on(async {
         let endpoint = endpoint()?;
         announce(endpoint.local_addr()?)?;
         let incoming = endpoint.accept().await.ok_or(io::ErrorKind::NotConnected)?;
         let connection = incoming.await?;
-        loop {
-            let (send, receive) = connection.accept_bi().await?;
+        while let Ok((send, receive)) = connection.accept_bi().await {
             tokio::spawn(answer_one(send, receive));
         }
+        Ok(())
     })?
 }
 
