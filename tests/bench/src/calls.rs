@@ -6,6 +6,7 @@ mod load;
 pub(crate) mod mux;
 pub(crate) mod nats;
 mod pitaya;
+pub(crate) mod same_work;
 pub(crate) mod streams;
 
 use std::io;
@@ -28,6 +29,8 @@ pub(crate) enum Way {
     Mux,
     /// The same frames over our QUIC
     MuxOverQuic,
+    /// The same with all that a call of ours has to have
+    MuxSameWork,
     /// Requests through a NATS server
     Nats,
     /// A remote of Pitaya
@@ -61,6 +64,7 @@ impl Way {
             Self::Grpc => Target::Grpc,
             Self::Mux => Target::Mux,
             Self::MuxOverQuic => Target::MuxOverQuic,
+            Self::MuxSameWork => Target::MuxSameWork,
             Self::Nats => Target::Nats,
             Self::Pitaya => Target::PitayaRoom,
             Self::PitayaOverPlain => Target::PitayaRoomOverPlain,
@@ -90,6 +94,7 @@ impl Order {
             Way::Grpc => grpc::call(self),
             Way::Mux => mux::call(self),
             Way::MuxOverQuic => mux::call_over_quic(self),
+            Way::MuxSameWork => same_work::call(self),
             Way::Nats => nats::call(self),
             Way::Pitaya => pitaya::call(self, Carrier::Quic),
             Way::PitayaOverPlain => pitaya::call(self, Carrier::Plain),

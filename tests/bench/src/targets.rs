@@ -40,6 +40,8 @@ pub(crate) enum Target {
     Mux,
     /// The same over our QUIC
     MuxOverQuic,
+    /// The limit with all that a call of ours has to have
+    MuxSameWork,
     /// A client of NATS that answers others
     Nats,
     /// Two servers of ours: a frontend on tokio that forwards
@@ -90,6 +92,7 @@ impl Target {
             | Self::Grpc
             | Self::Mux
             | Self::MuxOverQuic
+            | Self::MuxSameWork
             | Self::Nats
             | Self::PitayaRoom
             | Self::PitayaRoomOverPlain
@@ -109,28 +112,57 @@ impl Target {
 
     /// How many times fewer requests tell as much, so that a slow server does not take all the
     /// time there is.
-    #[allow(
-        clippy::wildcard_enum_match_arm,
-        reason = "a server is not slow unless it is known to be"
-    )]
     pub(crate) fn slowness(self) -> u64 {
         match self {
             Self::GoCompressing => 100,
             Self::GoGate => 20,
             Self::Go | Self::Grpc | Self::Nats => 10,
             Self::QuicStreams => 4,
-            _ => 1,
+            Self::EpollSameWork
+            | Self::GoBroker
+            | Self::GoRoom
+            | Self::Mux
+            | Self::MuxOverQuic
+            | Self::MuxSameWork
+            | Self::PitayaGate
+            | Self::PitayaPlain
+            | Self::PitayaRoom
+            | Self::PitayaRoomOverPlain
+            | Self::PitayaSmol
+            | Self::PitayaTls
+            | Self::PitayaTokio
+            | Self::PitayaWeb
+            | Self::RawEcho
+            | Self::RawFanOut
+            | Self::TwoTasks => 1,
         }
     }
 
     /// What has to be there before, and is told of on the command line.
-    #[allow(clippy::wildcard_enum_match_arm, reason = "the others are alone")]
     pub(crate) fn behind(self) -> Option<Self> {
         match self {
             Self::GoGate => Some(Self::GoRoom),
             Self::GoRoom | Self::Nats => Some(Self::GoBroker),
             Self::PitayaGate => Some(Self::PitayaRoom),
-            _ => None,
+            Self::EpollSameWork
+            | Self::Go
+            | Self::GoBroker
+            | Self::GoCompressing
+            | Self::Grpc
+            | Self::Mux
+            | Self::MuxOverQuic
+            | Self::MuxSameWork
+            | Self::PitayaPlain
+            | Self::PitayaRoom
+            | Self::PitayaRoomOverPlain
+            | Self::PitayaSmol
+            | Self::PitayaTls
+            | Self::PitayaTokio
+            | Self::PitayaWeb
+            | Self::QuicStreams
+            | Self::RawEcho
+            | Self::RawFanOut
+            | Self::TwoTasks => None,
         }
     }
 
@@ -148,6 +180,7 @@ impl Target {
             Self::Grpc => calls::grpc::answer(listener()?),
             Self::Mux => calls::mux::answer(listener()?),
             Self::MuxOverQuic => calls::mux::answer_over_quic(),
+            Self::MuxSameWork => calls::same_work::answer(listener()?),
             Self::Nats => calls::nats::answer(behind()?),
             Self::PitayaGate => cluster::serve_gate(behind()?),
             Self::PitayaRoom => cluster::serve_room(Carrier::Quic),

@@ -32,11 +32,18 @@ use crate::targets::announce;
 
 /// Answers the first who connects to `listener`, until it is gone.
 pub(crate) fn answer(listener: TcpListener) -> io::Result<()> {
+    answer_by(listener, repeat)
+}
+
+/// The same with what `work` appends for the body of a call.
+pub(super) fn answer_by(
+    listener: TcpListener, work: impl FnMut(&[u8], &mut Vec<u8>),
+) -> io::Result<()> {
     block_on(async {
         listener.set_nonblocking(true)?;
         let (stream, _) = tokio::net::TcpListener::from_std(listener)?.accept().await?;
         stream.set_nodelay(true)?;
-        answer_all(stream.compat()).await;
+        answer_all(stream.compat(), work).await;
         Ok(())
     })?
 }
@@ -46,17 +53,13 @@ pub(crate) fn answer_over_quic() -> io::Result<()> {
     block_on(async {
         let network = quic("room").await?;
         announce(network.address()?)?;
-        answer_all(network.accept().await?.await?.io).await;
+        answer_all(network.accept().await?.await?.io, repeat).await;
         Ok(())
     })?
 }
 
 pub(super) fn call(order: &Order) -> io::Result<Outcome> {
-    block_on(async {
-        let stream = TcpStream::connect(order.address).await?;
-        stream.set_nodelay(true)?;
-        load::run(order, &Mux::start(stream.compat())).await
-    })?
+    block_on(async { load::run(order, &Mux::connect(order.address).await?).await })?
 }
 
 pub(super) fn call_over_quic(order: &Order) -> io::Result<Outcome> {
@@ -77,7 +80,7 @@ async fn quic(kind: &str) -> io::Result<Quic> {
 
 /// Whoever calls over one stream; clones share it.
 #[derive(Clone)]
-struct Mux(Arc<Mutex<Shared>>);
+pub(super) struct Mux(Arc<Mutex<Shared>>);
 
 #[derive(Default)]
 struct Shared {
@@ -89,6 +92,27 @@ struct Shared {
 }
 
 impl Mux {
+    pub(super) async fn connect(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self::start(stream.compat()))
+    }
+
+    /// What comes back for `request`.
+    pub(super) async fn ask(&self, request: &[u8]) -> io::Result<Vec<u8>> {
+        let (teller, told) = oneshot::channel();
+        {
+            let mut shared = self.lock();
+            let id = shared.waiting.insert(teller) as u32;
+            let call = Frame::Call { id, remaining: REMAINING, request };
+            link::encode(&call, &mut shared.output).map_err(io::Error::other)?;
+            if let Some(writer) = shared.writer.take() {
+                writer.wake();
+            }
+        }
+        told.await.map_err(io::Error::other)
+    }
+
     fn start(stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static) -> Self {
         let mux = Self(Arc::default());
         tokio::spawn(mux.clone().carry(stream));
@@ -142,23 +166,16 @@ impl Caller for Mux {
     type Reply = Vec<u8>;
 
     async fn call(&mut self, body: [u8; BODY_BYTES]) -> io::Result<Vec<u8>> {
-        let (teller, told) = oneshot::channel();
-        {
-            let mut shared = self.lock();
-            let id = shared.waiting.insert(teller) as u32;
-            let call = Frame::Call { id, remaining: REMAINING, request: &body };
-            link::encode(&call, &mut shared.output).map_err(io::Error::other)?;
-            if let Some(writer) = shared.writer.take() {
-                writer.wake();
-            }
-        }
-        told.await.map_err(io::Error::other)
+        self.ask(&body).await
     }
 }
 
-/// Answers every call with its own body, until the caller is gone.
-async fn answer_all(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+/// Answers every call with what `work` makes of it, until the caller is gone.
+async fn answer_all(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin, mut work: impl FnMut(&[u8], &mut Vec<u8>),
+) {
     let (mut input, mut output) = (Input::new(), Output::default());
+    let mut response = Vec::new();
     let gone = poll_fn(|cx| -> Poll<io::Result<()>> {
         loop {
             // Nothing is read from a peer that does not read.
@@ -166,14 +183,21 @@ async fn answer_all(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
             let bytes = &mut output.bytes;
             ready!(input.poll(&mut stream, cx, |frame| {
                 if let Frame::Call { id, request, .. } = frame {
-                    let reply = Frame::Reply { id, response: request };
-                    link::encode(&reply, bytes).expect("it was in a frame before");
+                    response.clear();
+                    work(request, &mut response);
+                    let reply = Frame::Reply { id, response: &response };
+                    link::encode(&reply, bytes).expect("it is as short as the call");
                 }
             }))?;
         }
     });
     // Had it been too early, the caller would say so.
     let _ = gone.await;
+}
+
+/// Bare bodies are their own answers.
+fn repeat(request: &[u8], response: &mut Vec<u8>) {
+    response.extend_from_slice(request);
 }
 
 /// What was read and not yet taken.
