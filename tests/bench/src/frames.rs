@@ -11,6 +11,8 @@ pub(crate) enum Route {
     Echo,
     /// The handler parses the body and serialises it again.
     Json,
+    /// The same on another server.
+    RoomJson,
 }
 
 impl Route {
@@ -19,6 +21,7 @@ impl Route {
             Self::Bind => BIND,
             Self::Echo => ECHO,
             Self::Json => JSON,
+            Self::RoomJson => ROOM_JSON,
         }
     }
 }
@@ -120,6 +123,7 @@ pub(crate) const BIND: &str = "benchmarks.bind";
 pub(crate) const ECHO: &str = "benchmarks.echo";
 pub(crate) const JOIN: &str = "benchmarks.join";
 pub(crate) const JSON: &str = "benchmarks.json";
+pub(crate) const ROOM_JSON: &str = "room.benchmarks.json";
 pub(crate) const TELL: &str = "benchmarks.tell";
 /// The route of pushes.
 pub(crate) const TOLD: &str = "onTold";

@@ -1,6 +1,7 @@
 //! Pitaya for Go, from the program of the tests with real peers.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,8 +21,24 @@ pub(crate) fn build() -> io::Result<()> {
 
 /// Makes this process the server. It ends with its standard input. Returns only if that fails.
 pub(crate) fn become_server(compression: &str) -> io::Error {
+    become_program(&["bench", "--compression", compression])
+}
+
+/// Makes this process one of two servers that reach each other through `broker`: the `gate`, which
+/// clients connect to, or the `room`, which answers.
+pub(crate) fn become_one_of_two(role: &str, broker: SocketAddr) -> io::Error {
+    let broker = broker.to_string();
+    become_program(&["bench", "--compression", "off", "--role", role, "--broker", &broker])
+}
+
+/// Makes this process a NATS server.
+pub(crate) fn become_broker() -> io::Error {
+    become_program(&["broker"])
+}
+
+fn become_program(args: &[&str]) -> io::Error {
     match program() {
-        Ok(program) => Command::new(program).args(["bench", "--compression", compression]).exec(),
+        Ok(program) => Command::new(program).args(args).exec(),
         Err(error) => error,
     }
 }

@@ -1,5 +1,7 @@
 //! The ratios that are measured in rounds, and their bars.
 
+mod between;
+
 use crate::frames::Route;
 use crate::rounds::{Case, Level, Rounds};
 use crate::spread::Spread;
@@ -17,10 +19,16 @@ pub(crate) struct Contest {
 #[derive(Clone, Copy, Debug)]
 struct Goal {
     id: &'static str,
+    /// What is divided by what.
     what: &'static str,
     limit: Case,
     ours: Case,
     bar: Bar,
+}
+
+/// Every contest there is.
+pub(crate) fn contests() -> impl Iterator<Item = &'static Contest> {
+    CONTESTS.iter().chain(&between::CONTESTS)
 }
 
 impl Contest {
@@ -42,9 +50,13 @@ impl Contest {
 
     pub(crate) fn rows(&self, rounds: &Rounds) -> Vec<Row> {
         let Level { connections, depth, .. } = self.level;
+        let load = |goal: &Goal| match goal.ours {
+            Case::Calls(_) => format!("{depth} in flight"),
+            Case::Requests(..) => format!("N={connections} d={depth}"),
+        };
         let row = |goal: &Goal| Row {
             id: goal.id,
-            what: format!("{}, N={connections} d={depth}", goal.what),
+            what: format!("{}, {}", goal.what, load(goal)),
             bar: goal.bar,
             figures: goal.figures(rounds),
         };
@@ -54,18 +66,22 @@ impl Contest {
 
 impl Goal {
     fn figures(&self, rounds: &Rounds) -> Result<Figures, String> {
-        let efficiency = rounds.efficiency(self.limit, self.ours)?;
+        let ratio = match self.bar {
+            // It says how much more ours may cost.
+            Bar::AtMost(_) => rounds.ratio(self.ours, self.limit)?,
+            Bar::AtLeast(_) | Bar::Unset => rounds.ratio(self.limit, self.ours)?,
+        };
         let median = |case| Ok::<_, String>(Spread::of(rounds.request_us(case)?.to_vec()).median);
         Ok(Figures {
             limit: format!("{:.3} us", median(self.limit)?),
             ours: format!("{:.3} us", median(self.ours)?),
-            shown: efficiency.to_string(),
-            value: efficiency.median,
+            shown: ratio.to_string(),
+            value: ratio.median,
         })
     }
 }
 
-pub(crate) const CONTESTS: [Contest; 4] = [
+const CONTESTS: [Contest; 4] = [
     Contest {
         level: Level { connections: 64, depth: 1, replies: 100_000 },
         goals: &[
@@ -179,15 +195,15 @@ const CROWD: Goal = Goal {
     bar: Bar::AtLeast(0.85),
 };
 
-const RAW: Case = Case { target: Target::RawEcho, route: Route::Echo };
-const SAME_WORK_ECHO: Case = Case { target: Target::EpollSameWork, route: Route::Echo };
-const SAME_WORK_JSON: Case = Case { target: Target::EpollSameWork, route: Route::Json };
-const TOKIO_ECHO: Case = Case { target: Target::PitayaTokio, route: Route::Echo };
-const TOKIO_JSON: Case = Case { target: Target::PitayaTokio, route: Route::Json };
-const GO_JSON: Case = Case { target: Target::Go, route: Route::Json };
-const GO_COMPRESSING_JSON: Case = Case { target: Target::GoCompressing, route: Route::Json };
-const WEB_JSON: Case = Case { target: Target::PitayaWeb, route: Route::Json };
-const SMOL_JSON: Case = Case { target: Target::PitayaSmol, route: Route::Json };
+const RAW: Case = Case::Requests(Target::RawEcho, Route::Echo);
+const SAME_WORK_ECHO: Case = Case::Requests(Target::EpollSameWork, Route::Echo);
+const SAME_WORK_JSON: Case = Case::Requests(Target::EpollSameWork, Route::Json);
+const TOKIO_ECHO: Case = Case::Requests(Target::PitayaTokio, Route::Echo);
+const TOKIO_JSON: Case = Case::Requests(Target::PitayaTokio, Route::Json);
+const GO_JSON: Case = Case::Requests(Target::Go, Route::Json);
+const GO_COMPRESSING_JSON: Case = Case::Requests(Target::GoCompressing, Route::Json);
+const WEB_JSON: Case = Case::Requests(Target::PitayaWeb, Route::Json);
+const SMOL_JSON: Case = Case::Requests(Target::PitayaSmol, Route::Json);
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use pitaya_proto::message::{Body, Message};
 use pitaya_proto::zlib::Scratch;
 
 use crate::frames::{self, Frame, Route, first_packet, packet};
-use crate::machine::cpu_time;
+use crate::machine::cpu_times;
 use crate::process::Endpoint;
 use crate::targets::Speech;
 use crate::web;
@@ -30,7 +30,7 @@ pub(crate) struct Plan {
 /// What the load saw, and what it cost the server.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outcome {
-    /// CPU time of the server per request, in microseconds.
+    /// CPU time of all that answers per request, in microseconds.
     pub(crate) request_us: f64,
     /// All replies, those of the warm-up too.
     pub(crate) checked: u64,
@@ -38,17 +38,17 @@ pub(crate) struct Outcome {
     pub(crate) errors: u64,
 }
 
-/// Loads `server` as planned.
+/// Loads `server` as planned; all of `pids` answer.
 ///
 /// # Errors
 ///
 /// If a connection fails or the server stalls; a wrong reply is counted instead.
-pub(crate) fn run(server: &Endpoint, plan: &Plan) -> io::Result<Outcome> {
+pub(crate) fn run(server: &Endpoint, pids: &[u32], plan: &Plan) -> io::Result<Outcome> {
     let mut load = Load::connect(server, plan)?;
     load.until(plan.warmup)?;
-    let (cpu, received) = (cpu_time(server.pid)?, load.received);
+    let (cpu, received) = (cpu_times(pids)?, load.received);
     load.until(plan.warmup + plan.replies)?;
-    let used = cpu_time(server.pid)? - cpu;
+    let used = cpu_times(pids)? - cpu;
     let request_us = used.as_secs_f64() * 1e6 / (load.received - received) as f64;
     load.drain()?;
     Ok(Outcome { request_us, checked: load.received, errors: load.errors })
@@ -313,8 +313,8 @@ mod tests {
     #[test]
     fn every_reply_of_a_right_server_is_checked_and_right() {
         for outcome in [
-            run(&started(Speech::Raw, RawEcho), &PLAN).unwrap(),
-            run(&started(Speech::Pitaya, SameWork::new()), &PLAN).unwrap(),
+            run(&started(Speech::Raw, RawEcho), &[process::id()], &PLAN).unwrap(),
+            run(&started(Speech::Pitaya, SameWork::new()), &[process::id()], &PLAN).unwrap(),
         ] {
             assert!(1_100 <= outcome.checked);
             assert_eq!(outcome.errors, 0);
@@ -324,7 +324,8 @@ mod tests {
 
     #[test]
     fn a_reply_that_is_wrong_in_one_byte_is_counted() {
-        let outcome = run(&started(Speech::Pitaya, Flips(SameWork::new())), &PLAN).unwrap();
+        let server = started(Speech::Pitaya, Flips(SameWork::new()));
+        let outcome = run(&server, &[], &PLAN).unwrap();
         assert_eq!(outcome.errors, 3);
     }
 
@@ -356,7 +357,7 @@ mod tests {
     #[test]
     fn a_server_that_hangs_up_ends_the_run() {
         let server = started(Speech::Pitaya, HangsUp(SameWork::new()));
-        assert!(run(&server, &PLAN).is_err());
+        assert!(run(&server, &[], &PLAN).is_err());
     }
 
     /// Changes the last byte of the first answer to a request.

@@ -42,6 +42,11 @@ pub(crate) fn cpu_time(pid: u32) -> io::Result<Duration> {
     Ok(clock_gettime(clock_getcpuclockid(raw_pid(pid)?)?)?.into())
 }
 
+/// What all of these processes have used together.
+pub(crate) fn cpu_times(pids: &[u32]) -> io::Result<Duration> {
+    pids.iter().map(|pid| cpu_time(*pid)).sum()
+}
+
 /// Anonymous resident memory of process `pid`: heap and stacks, neither code nor files.
 pub(crate) fn anonymous_bytes(pid: u32) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;

@@ -5,6 +5,8 @@
 
 mod alone;
 mod beats;
+mod calls;
+mod cluster;
 mod decode;
 mod fan_out;
 mod frames;
@@ -59,17 +61,25 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Action {
+    /// Call another server as often as asked, and print what that cost all of them
+    Call(calls::Order),
     /// Be clients that do nothing, until the process that started this one ends
     Hold { address: SocketAddr, sessions: u32 },
     /// Be one of the servers, until the process that started this one ends
-    Serve { target: Target },
+    Serve {
+        target: Target,
+        /// Where the one is that it needs
+        #[arg(long)]
+        behind: Option<SocketAddr>,
+    },
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
     let done = match args.command {
+        Some(Action::Call(order)) => part(|| order.carry_out()),
         Some(Action::Hold { address, sessions }) => part(|| idle::hold(address, sessions)),
-        Some(Action::Serve { target }) => part(|| target.serve()),
+        Some(Action::Serve { target, behind }) => part(|| target.serve(behind)),
         None => bench(&args),
     };
     done.unwrap_or_else(|error| {

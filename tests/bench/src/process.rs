@@ -13,6 +13,8 @@ use crate::targets::{Speech, Target};
 pub(crate) struct Process {
     child: Child,
     endpoint: Endpoint,
+    /// What it hands over to, and so what began before it.
+    behind: Option<Box<Self>>,
 }
 
 /// Where a server is and how to talk to it.
@@ -24,7 +26,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Process {
-    /// Starts this program again as `target`.
+    /// Starts this program again as `target`, behind which is all that it needs.
     ///
     /// # Errors
     ///
@@ -51,18 +53,30 @@ impl Process {
         &self.endpoint
     }
 
+    /// This process and all that are behind it.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        let mut pids = vec![self.endpoint.pid];
+        pids.extend(self.behind.iter().flat_map(|behind| behind.pids()));
+        pids
+    }
+
     fn serve_by(mut command: Command, target: Target) -> io::Result<Self> {
-        let value = target.to_possible_value().ok_or_else(|| io::Error::other("hidden target"))?;
-        command.args(["serve", value.get_name()]);
-        Self::start_by(command, target.speech())
+        let behind = target.behind().map(Self::start).transpose()?.map(Box::new);
+        command.args(["serve", name(target)?.as_str()]);
+        if let Some(behind) = &behind {
+            command.args(["--behind", &behind.endpoint.address.to_string()]);
+        }
+        let mut process = Self::start_by(command, target.speech())?;
+        process.behind = behind;
+        Ok(process)
     }
 
     fn start_by(mut command: Command, speech: Speech) -> io::Result<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        match first_line(&mut child) {
+        match address(&mut child) {
             Ok(address) => {
                 let endpoint = Endpoint { address, pid: child.id(), speech };
-                Ok(Self { child, endpoint })
+                Ok(Self { child, endpoint, behind: None })
             }
             Err(error) => {
                 end(&mut child);
@@ -78,15 +92,27 @@ impl Drop for Process {
     }
 }
 
-fn end(child: &mut Child) {
-    // It may have ended by itself; then there is nothing left to do.
-    let _ = child.kill();
-    let _ = child.wait();
+/// What a value is called on the command line.
+pub(crate) fn name(value: impl ValueEnum) -> io::Result<String> {
+    let value = value.to_possible_value().ok_or_else(|| io::Error::other("hidden value"))?;
+    Ok(value.get_name().to_owned())
 }
 
-fn first_line(child: &mut Child) -> io::Result<SocketAddr> {
+fn address(child: &mut Child) -> io::Result<SocketAddr> {
+    let line = first_line(child)?;
+    line.parse().map_err(|_| io::Error::other(line))
+}
+
+/// The line by which a process says what came of it.
+pub(crate) fn first_line(child: &mut Child) -> io::Result<String> {
     let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no output to read"))?;
     let mut line = String::new();
     BufReader::new(stdout).read_line(&mut line)?;
-    line.trim().parse().map_err(|_| io::Error::other(line.trim().to_owned()))
+    Ok(line.trim().to_owned())
+}
+
+pub(crate) fn end(child: &mut Child) {
+    // It may have ended by itself; then there is nothing left to do.
+    let _ = child.kill();
+    let _ = child.wait();
 }

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::alone::Alone;
-use crate::goals::{CONTESTS, Contest};
+use crate::goals::{self, Contest};
 use crate::rounds::{Level, Rounds};
 use crate::table::Report;
 use crate::{go, machine};
@@ -25,7 +25,7 @@ impl Run {
         let load_before = machine::load_average()?;
         let go = go::build();
         let (mut rows, mut checked, mut errors) = (Vec::new(), 0, 0);
-        for contest in CONTESTS.iter().filter(|contest| contest.has(&self.only)) {
+        for contest in goals::contests().filter(|contest| contest.has(&self.only)) {
             let rounds = self.contest(contest);
             rows.extend(contest.rows(&rounds));
             checked += rounds.checked;

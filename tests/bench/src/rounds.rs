@@ -2,24 +2,28 @@
 
 use std::io;
 
+use crate::calls::{self, Way};
 use crate::frames::Route;
-use crate::load::{self, Plan};
+use crate::load::{self, Outcome, Plan};
 use crate::process::Process;
 use crate::spread::Spread;
 use crate::targets::Target;
 
-/// One server answering one route.
+/// What is loaded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Case {
-    pub(crate) target: Target,
-    pub(crate) route: Route,
+pub(crate) enum Case {
+    /// One server calls another.
+    Calls(Way),
+    /// Clients ask one server, by one route.
+    Requests(Target, Route),
 }
 
 /// How hard all cases of a measurement are loaded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Level {
+    /// Those of clients; one server that calls another has one.
     pub(crate) connections: usize,
-    /// Requests that each connection keeps in flight.
+    /// Requests or calls that each connection keeps in flight.
     pub(crate) depth: u32,
     /// Replies in one round; a fifth as many warm up before.
     pub(crate) replies: u64,
@@ -49,7 +53,7 @@ impl Rounds {
         rounds
     }
 
-    /// CPU microseconds of the server per request.
+    /// CPU microseconds per request of all that answers, or per call of all that takes part.
     ///
     /// # Errors
     ///
@@ -62,10 +66,10 @@ impl Rounds {
         }
     }
 
-    /// CPU of `limit` over CPU of `ours`, round by round: 1 is as good as the limit.
-    pub(crate) fn efficiency(&self, limit: Case, ours: Case) -> Result<Spread, String> {
-        let pairs = self.request_us(limit)?.iter().zip(self.request_us(ours)?);
-        Ok(Spread::of(pairs.map(|(limit, ours)| limit / ours).collect()))
+    /// CPU of one over CPU of the other, round by round.
+    pub(crate) fn ratio(&self, one: Case, other: Case) -> Result<Spread, String> {
+        let pairs = self.request_us(one)?.iter().zip(self.request_us(other)?);
+        Ok(Spread::of(pairs.map(|(one, other)| one / other).collect()))
     }
 
     fn step(&mut self, index: usize, level: Level) {
@@ -82,14 +86,25 @@ impl Rounds {
     }
 }
 
-fn once(case: Case, level: Level) -> io::Result<load::Outcome> {
-    let replies = level.replies / case.target.slowness();
+fn once(case: Case, level: Level) -> io::Result<Outcome> {
+    match case {
+        Case::Calls(way) => {
+            let calls = level.replies / way.target().slowness();
+            calls::measure(way, level.depth.into(), calls)
+        }
+        Case::Requests(target, route) => requests(target, route, level),
+    }
+}
+
+fn requests(target: Target, route: Route, level: Level) -> io::Result<Outcome> {
+    let replies = level.replies / target.slowness();
     let plan = Plan {
-        route: case.route,
+        route,
         connections: level.connections,
         depth: level.depth,
         warmup: replies / 5,
         replies,
     };
-    load::run(Process::start(case.target)?.endpoint(), &plan)
+    let process = Process::start(target)?;
+    load::run(process.endpoint(), &process.pids(), &plan)
 }

@@ -38,7 +38,7 @@ fn calls(target: Target, requests: u64) -> io::Result<u64> {
         warmup: 0,
         replies: requests,
     };
-    let outcome = load::run(server.endpoint(), &plan)?;
+    let outcome = load::run(server.endpoint(), &[], &plan)?;
     drop(server);
     if outcome.errors != 0 {
         return Err(io::Error::other(format!("{} wrong replies", outcome.errors)));

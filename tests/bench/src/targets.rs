@@ -1,4 +1,5 @@
-//! The servers that the bench can run: the limits, Pitaya on each runtime, and Pitaya for Go.
+//! The servers that the bench can run: the limits, Pitaya on each runtime, Pitaya for Go, and who
+//! answers the calls of other servers.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -9,6 +10,8 @@ use pitaya_core::{App, Error, Group, Payload, Session, State};
 use pitaya_driver::{Native, Runtime, Server, Tls};
 use pitaya_tokio::Tokio;
 
+use crate::calls;
+use crate::cluster::{self, Carrier};
 use crate::fan_out::{self, Tell};
 use crate::frames::{self, Frame, Msg, Route};
 use crate::go;
@@ -23,10 +26,32 @@ pub(crate) enum Target {
     EpollSameWork,
     /// Pitaya for Go without compression
     Go,
+    /// A NATS server, in the program in Go
+    GoBroker,
     /// Pitaya for Go as it comes: it tries to compress whatever it sends
     GoCompressing,
+    /// Two servers of Pitaya for Go: a frontend without compression that forwards
+    GoGate,
+    /// The server that answers what is forwarded by Pitaya for Go, through the broker
+    GoRoom,
+    /// gRPC by tonic
+    Grpc,
+    /// The limit of calls between servers: frames of a link over TCP
+    Mux,
+    /// The same over our QUIC
+    MuxOverQuic,
+    /// The limit with all that a call of ours has to have
+    MuxSameWork,
+    /// A client of NATS that answers others
+    Nats,
+    /// Two servers of ours: a frontend on tokio that forwards
+    PitayaGate,
     /// Pitaya on tokio without compression
     PitayaPlain,
+    /// The server that answers what ours forwards, and their remote
+    PitayaRoom,
+    /// The same over plain TCP
+    PitayaRoomOverPlain,
     /// Pitaya on smol
     PitayaSmol,
     /// Pitaya on tokio, over TLS
@@ -35,6 +60,8 @@ pub(crate) enum Target {
     PitayaTokio,
     /// Pitaya on tokio, over WebSocket
     PitayaWeb,
+    /// A stream of QUIC for each call
+    QuicStreams,
     /// The limit: an epoll loop that echoes bytes as read
     RawEcho,
     /// The limit of pushes: a loop that sends bytes to all
@@ -59,9 +86,22 @@ impl Target {
         match self {
             Self::RawEcho | Self::RawFanOut => Speech::Raw,
             Self::PitayaWeb => Speech::Web,
+            // To these no client speaks.
+            Self::GoBroker
+            | Self::GoRoom
+            | Self::Grpc
+            | Self::Mux
+            | Self::MuxOverQuic
+            | Self::MuxSameWork
+            | Self::Nats
+            | Self::PitayaRoom
+            | Self::PitayaRoomOverPlain
+            | Self::QuicStreams => Speech::Raw,
             Self::EpollSameWork
             | Self::Go
             | Self::GoCompressing
+            | Self::GoGate
+            | Self::PitayaGate
             | Self::PitayaPlain
             | Self::PitayaTls
             | Self::PitayaTokio
@@ -74,10 +114,20 @@ impl Target {
     /// time there is.
     pub(crate) fn slowness(self) -> u64 {
         match self {
-            Self::Go => 10,
             Self::GoCompressing => 100,
+            Self::GoGate => 20,
+            Self::Go | Self::Grpc | Self::Nats => 10,
+            Self::QuicStreams => 4,
             Self::EpollSameWork
+            | Self::GoBroker
+            | Self::GoRoom
+            | Self::Mux
+            | Self::MuxOverQuic
+            | Self::MuxSameWork
+            | Self::PitayaGate
             | Self::PitayaPlain
+            | Self::PitayaRoom
+            | Self::PitayaRoomOverPlain
             | Self::PitayaSmol
             | Self::PitayaTls
             | Self::PitayaTokio
@@ -88,12 +138,54 @@ impl Target {
         }
     }
 
-    /// Runs the server in this process, after printing its address as a line of its own.
-    pub(crate) fn serve(self) -> io::Result<()> {
+    /// What has to be there before, and is told of on the command line.
+    pub(crate) fn behind(self) -> Option<Self> {
+        match self {
+            Self::GoGate => Some(Self::GoRoom),
+            Self::GoRoom | Self::Nats => Some(Self::GoBroker),
+            Self::PitayaGate => Some(Self::PitayaRoom),
+            Self::EpollSameWork
+            | Self::Go
+            | Self::GoBroker
+            | Self::GoCompressing
+            | Self::Grpc
+            | Self::Mux
+            | Self::MuxOverQuic
+            | Self::MuxSameWork
+            | Self::PitayaPlain
+            | Self::PitayaRoom
+            | Self::PitayaRoomOverPlain
+            | Self::PitayaSmol
+            | Self::PitayaTls
+            | Self::PitayaTokio
+            | Self::PitayaWeb
+            | Self::QuicStreams
+            | Self::RawEcho
+            | Self::RawFanOut
+            | Self::TwoTasks => None,
+        }
+    }
+
+    /// Runs the server in this process, after printing its address as a line of its own; what is
+    /// only reached through another server prints the address of that.
+    pub(crate) fn serve(self, behind: Option<SocketAddr>) -> io::Result<()> {
+        let behind = || behind.ok_or_else(|| io::Error::other("nothing is behind"));
         match self {
             Self::EpollSameWork => limit::serve(&listener()?, SameWork::new()),
             Self::Go => Err(go::become_server("off")),
+            Self::GoBroker => Err(go::become_broker()),
             Self::GoCompressing => Err(go::become_server("on")),
+            Self::GoGate => Err(go::become_one_of_two("gate", behind()?)),
+            Self::GoRoom => Err(go::become_one_of_two("room", behind()?)),
+            Self::Grpc => calls::grpc::answer(listener()?),
+            Self::Mux => calls::mux::answer(listener()?),
+            Self::MuxOverQuic => calls::mux::answer_over_quic(),
+            Self::MuxSameWork => calls::same_work::answer(listener()?),
+            Self::Nats => calls::nats::answer(behind()?),
+            Self::PitayaGate => cluster::serve_gate(behind()?),
+            Self::PitayaRoom => cluster::serve_room(Carrier::Quic),
+            Self::PitayaRoomOverPlain => cluster::serve_room(Carrier::Plain),
+            Self::QuicStreams => calls::streams::answer(),
             Self::PitayaPlain => run(pitaya::<Tokio>().tcp(ANYWHERE).compression(false)),
             Self::PitayaSmol => run(pitaya::<pitaya_smol::Smol>().tcp(ANYWHERE)),
             Self::PitayaTls => run(pitaya::<Tokio>().tls(ANYWHERE, certificate()?)),
@@ -118,13 +210,17 @@ impl Speech {
 
 /// Pitaya with its default limits, sessions and counters, on a runtime of one thread.
 fn pitaya<R: Runtime>() -> Server<R> {
-    let app = App::<Group>::new(Group::default())
+    Server::new("gate", app())
+}
+
+/// What the load asks for.
+pub(crate) fn app() -> App<Group> {
+    App::new(Group::default())
         .route(Route::Echo.name(), echo)
         .route(Route::Json.name(), json)
         .route(Route::Bind.name(), bind)
         .route(frames::JOIN, join)
-        .route(frames::TELL, tell);
-    Server::new("gate", app)
+        .route(frames::TELL, tell)
 }
 
 fn run<R: Native>(server: Server<R>) -> io::Result<()> {
@@ -172,10 +268,11 @@ fn listener() -> io::Result<TcpListener> {
     Ok(listener)
 }
 
-fn announce(address: SocketAddr) -> io::Result<()> {
+/// Tells the parent where the server is.
+pub(crate) fn announce(address: SocketAddr) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{address}")?;
     stdout.flush()
 }
 
-const ANYWHERE: &str = "127.0.0.1:0";
+pub(crate) const ANYWHERE: &str = "127.0.0.1:0";

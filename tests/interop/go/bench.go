@@ -23,6 +23,8 @@ import (
 func runBench(args []string) {
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	compression := flags.String("compression", "on", "on or off")
+	role := flags.String("role", "alone", "alone, gate or room; the last two need a broker")
+	broker := flags.String("broker", "", "host:port of the NATS server")
 	_ = flags.Parse(args) // ExitOnError leaves on its own
 	compresses, err := parseSwitch("compression", *compression)
 	if err != nil {
@@ -34,13 +36,22 @@ func runBench(args []string) {
 	log.SetLevel(logrus.PanicLevel)
 	pitaya.SetLogger(logruswrapper.NewWithFieldLogger(log))
 	go leaveWithStdin()
-	serveBench(compresses)
-}
-
-func serveBench(compresses bool) {
 	conf := config.NewDefaultPitayaConfig()
 	conf.Handler.Messages.Compression = compresses
 	conf.SerializerType = uint16(serialize.JSON)
+	switch *role {
+	case "alone":
+		serveBench(conf)
+	case "gate":
+		serveCluster(gate, *broker, conf)
+	case "room":
+		serveCluster(room, *broker, conf)
+	default:
+		exit(2, "unknown role %q", *role)
+	}
+}
+
+func serveBench(conf *config.PitayaConfig) {
 	listener := acceptor.NewTCPAcceptor("127.0.0.1:0")
 	builder := pitaya.NewDefaultBuilder(true, serverType, pitaya.Standalone, nil, *conf)
 	builder.AddAcceptor(listener)

@@ -9,7 +9,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		exit(2, "usage: interop client|server|bench|selftest|cases [options]")
+		exit(2, "usage: interop client|server|bench|broker|selftest|cases [options]")
 	}
 	options := os.Args[2:]
 	switch os.Args[1] {
@@ -19,6 +19,8 @@ func main() {
 		runServer(options)
 	case "bench":
 		runBench(options)
+	case "broker":
+		runBroker(options)
 	case "selftest":
 		runSelftest(options)
 	case "cases":

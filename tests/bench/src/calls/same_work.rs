@@ -1,0 +1,74 @@
+//! The limit with what a call between servers of ours has to have: the messages of Pitaya around
+//! the body, a route that is looked up, and an argument that is decoded; yet no deadlines, no tasks
+//! and no choice of a server.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::TcpListener;
+
+use foldhash::fast::RandomState;
+use pitaya_proto::protos::{Msg, Request, Response, RpcType};
+use pitaya_tokio::block_on;
+use prost::Message;
+
+use super::Order;
+use super::load::{self, BODY_BYTES, Caller};
+use super::mux::{self, Mux};
+use crate::cluster::{Blob, REPEAT};
+use crate::load::Outcome;
+
+/// Answers the first who connects to `listener`, until it is gone.
+pub(crate) fn answer(listener: TcpListener) -> io::Result<()> {
+    let mut handlers = HashMap::<&str, fn(Blob) -> Blob, RandomState>::default();
+    handlers.insert(REPEAT, |blob| blob);
+    mux::answer_by(listener, |request, response| {
+        let data = Request::decode(request).ok().and_then(|request| {
+            let msg = request.msg?;
+            let handler = handlers.get(&*msg.route)?;
+            Some(handler(Blob::decode(msg.data).ok()?).encode_to_vec().into())
+        });
+        // What cannot be read is answered by nothing, which is a wrong reply.
+        let answer = Response { data: data.unwrap_or_default(), error: None };
+        answer.encode_raw(response);
+    })
+}
+
+pub(super) fn call(order: &Order) -> io::Result<Outcome> {
+    block_on(async { load::run(order, &SameWork(Mux::connect(order.address).await?)).await })?
+}
+
+#[derive(Clone)]
+struct SameWork(Mux);
+
+impl Caller for SameWork {
+    type Reply = Blob;
+
+    async fn call(&mut self, body: [u8; BODY_BYTES]) -> io::Result<Blob> {
+        let data = Blob { bytes: body.to_vec() }.encode_to_vec().into();
+        let msg = Msg { route: REPEAT.to_owned(), data, ..Msg::default() };
+        let request =
+            Request { r#type: RpcType::User.into(), msg: Some(msg), ..Request::default() };
+        let response = self.0.ask(&request.encode_to_vec()).await?;
+        let response = Response::decode(&*response).map_err(io::Error::other)?;
+        Blob::decode(response.data).map_err(io::Error::other)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::calls::Way;
+
+    #[test]
+    fn every_call_has_its_own_body_for_an_answer() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || answer(listener));
+        let way = Way::MuxSameWork;
+        let order = Order { way, address, in_flight: 64, calls: 1_000, pids: Vec::new() };
+        let outcome = call(&order).unwrap();
+        assert_eq!((outcome.checked, outcome.errors), (1_200, 0));
+    }
+}
