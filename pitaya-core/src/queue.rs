@@ -162,6 +162,13 @@ impl<W> CallQueue<W> {
         dropped
     }
 
+    /// The requests whose callers were told nothing yet.
+    pub fn unanswered(&self) -> impl Iterator<Item = NonZeroU64> {
+        let waiting = self.waiting().map(|waiting| &waiting.ticket);
+        let started = self.started.iter().filter(|started| !started.late);
+        waiting.chain(started.map(|it| &it.start.ticket)).filter_map(|ticket| ticket.request)
+    }
+
     /// Lets go of memory that is not used.
     pub(crate) fn rest(&mut self) {
         self.started.shrink_to_fit();

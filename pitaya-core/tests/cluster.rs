@@ -86,14 +86,38 @@ fn when_a_session_closes_what_waits_never_runs_and_what_runs_goes_on() {
     pair.settle();
     pair.gate.tell(pair.now, PeerCommand::Link(LinkCommand::SessionClosed(1)));
     pair.gate.tell(pair.now, PeerCommand::Link(LinkCommand::SessionClosed(2)));
-    assert_eq!(
-        pair.settle(),
-        ["room: session 1 closed", "room: session 2 closed", "room: 2 drops c"]
-    );
+    let over = |id: u32| format!("gate: {id} gets PIT-000: close closed session");
+    let closed = ["room: session 1 closed", "room: session 2 closed", "room: 2 drops c"];
+    let told: Vec<_> = closed.map(str::to_owned).into_iter().chain([2, 1, 3].map(over)).collect();
+    assert_eq!(pair.settle(), told);
     pair.reply(1, "a", Ok("A"));
     assert_eq!(pair.settle(), [""; 0]);
     assert_eq!(pair.room.count(Counter::CallsDropped), 1);
     assert_eq!(pair.room.count(Counter::RepliesLate), 1);
+}
+
+#[test]
+fn calls_of_a_session_that_closes_hold_no_place_and_no_link_that_is_left() {
+    let mut pair = Pair::open(Limits::default().link_calls_max(3));
+    for route in ["t.ask", "t.torn"] {
+        pair.call(1, 1, route, "a");
+        pair.call(2, 1, route, "b");
+        pair.call(3, 1, route, "c");
+        assert_eq!(pair.settle(), ["room: 1 calls a"]);
+        pair.gate.tell(pair.now, PeerCommand::Link(LinkCommand::SessionClosed(1)));
+        pair.settle();
+        pair.reply(1, "a", Ok("A"));
+        pair.settle();
+        pair.call(4, 2, "t.ask", "d");
+        assert_eq!(pair.settle(), ["room: 2 calls d"]);
+        pair.reply(2, "d", Ok("D"));
+        assert_eq!(pair.settle(), ["gate: 4 gets D"]);
+    }
+    pair.room.tell(pair.now, PeerCommand::Link(LinkCommand::Drain));
+    pair.room.tell(pair.now, PeerCommand::Leave);
+    assert_eq!(pair.settle(), ["gate: drains"]);
+    let beat = Duration::from_millis(500);
+    assert_eq!(pair.pass(beat), ["room: closed: closed by this server"]);
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The simulator, a third runtime, and the tests that use it and the real ones.
 
 pub mod certificate;
+pub mod crowd;
 pub mod doors;
 pub mod game;
+pub mod lossy;
 pub mod peers;
 pub mod raw;
 pub mod raw_server;

@@ -1,6 +1,7 @@
 //! The calls that another server sends for its sessions.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use crate::queue::{CallQueue, Ended, Expired, Start, Ticket};
@@ -99,6 +100,12 @@ impl<W> Guests<W> {
         dropped
     }
 
+    /// The requests of a session that are not answered.
+    pub fn unanswered(&self, session: SessionId) -> Vec<NonZeroU64> {
+        let guest = self.sessions.get(&session).into_iter();
+        guest.flat_map(|guest| guest.calls.unanswered()).collect()
+    }
+
     /// The sessions that have calls here.
     pub fn sessions(&self) -> impl Iterator<Item = SessionId> {
         self.sessions.keys().copied()
@@ -128,7 +135,6 @@ impl<W> Guests<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroU64;
     use std::time::Duration;
 
     use pitaya_proto::dictionary::Dictionary;

@@ -194,7 +194,7 @@ impl<W> Peer<W> {
     ) {
         match self.guests.handle_ended(session, key) {
             Ended::Answers(request) => {
-                let id = u32::try_from(request.get()).expect("it came from a frame");
+                let id = id_of(request);
                 match reply {
                     Ok(data) => {
                         let response = Response { data, error: None }.encode_to_vec().into();
@@ -229,8 +229,7 @@ impl<W> Peer<W> {
             Expired::TimedOut(ticket, timeout) => {
                 self.config.conn.counters.add(Counter::CallsExpired);
                 let error = Error::request_timeout(self.routes.name(ticket.route), timeout);
-                let id = ticket.request.and_then(|id| u32::try_from(id.get()).ok());
-                self.refuse(now, id, &error, scratch);
+                self.refuse(now, ticket.request.map(id_of), &error, scratch);
             }
             Expired::Abandoned(key, ticket) => {
                 self.config.conn.counters.add(Counter::CallsAbandoned);
@@ -241,20 +240,25 @@ impl<W> Peer<W> {
         }
     }
 
-    /// A session of the peer is over: its calls that wait never run.
-    fn close(&mut self, session: SessionId) {
+    /// A session of the peer is over: its calls that wait never run. All that are not answered are
+    /// now, since both ends count them until they are.
+    fn close(&mut self, now: Instant, session: SessionId, scratch: &mut Scratch) {
+        for request in self.guests.unanswered(session) {
+            let why = error::SESSION_CLOSED.into();
+            self.refuse(now, Some(id_of(request)), &why, scratch);
+        }
         let abandoned = &mut self.abandoned;
         let dropped = self.guests.close(session, |key| abandoned.push_back((session, key)));
         self.config.conn.counters.add_many(Counter::CallsDropped, dropped as u64);
     }
 
     /// What has to be known before the owner hears of it.
-    fn note(&mut self, event: &LinkEvent<'_, W>) {
+    fn note(&mut self, now: Instant, event: &LinkEvent<'_, W>, scratch: &mut Scratch) {
         if let LinkEvent::SessionClosed(session) = event {
-            self.close(SessionId(*session));
+            self.close(now, SessionId(*session), scratch);
         } else if let LinkEvent::Closed(_) = event {
             let sessions: Vec<_> = self.guests.sessions().collect();
-            sessions.into_iter().for_each(|session| self.close(session));
+            sessions.into_iter().for_each(|session| self.close(now, session, scratch));
         }
     }
 }
@@ -283,7 +287,7 @@ impl<W> Machine for Peer<W> {
                     event
                 }
                 Next::Event(event) => {
-                    self.note(&event);
+                    self.note(now, &event, scratch);
                     self.update(now, scratch);
                     PeerEvent::Link(event)
                 }
@@ -330,6 +334,11 @@ impl<W> Machine for Peer<W> {
     fn is_finished(&self) -> bool {
         self.link.is_finished() && self.abandoned.is_empty()
     }
+}
+
+/// How the link names a request of a session.
+fn id_of(request: NonZeroU64) -> u32 {
+    u32::try_from(request.get()).expect("it came from a frame")
 }
 
 /// The bytes of a response that says no.
