@@ -244,6 +244,24 @@ fn what_must_not_be_lost_goes_to_a_suspect_too_and_costs_the_link_where_there_is
 }
 
 #[test]
+fn what_nobody_waits_for_is_not_sent_to_a_suspect_and_counted_while_replies_go_on() {
+    let mut pair = Pair::open();
+    pair.gate.call(pair.now, 60_000, "buy", "ann");
+    pair.settle();
+    for _ in 0..4 {
+        pair.pass(500);
+        pair.carry_to_gate();
+        assert_eq!(pair.gate.news(pair.now), [""; 0]);
+    }
+    assert_eq!(pair.room.news(pair.now), ["room: suspected"]);
+    pair.room.tell(pair.now, LinkCommand::Push(Push::default()));
+    pair.room.reply(pair.now, 1, "bought");
+    pair.carry_to_gate();
+    assert_eq!(pair.gate.news(pair.now), ["gate: ann gets bought"], "and no push before it");
+    assert_eq!(pair.room.counters.count(Counter::LinkFramesDropped), 1);
+}
+
+#[test]
 fn both_ends_rank_two_links_between_them_alike() {
     let dial = |gate, room| {
         let mut pair = Pair::new();
