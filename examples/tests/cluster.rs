@@ -2,13 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::env::current_exe;
-use std::io::{BufRead as _, BufReader};
-use std::net::UdpSocket;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
 #[cfg(not(feature = "tokio"))]
 use pitaya_smol as pitaya;
@@ -16,12 +11,17 @@ use pitaya_smol as pitaya;
 use pitaya_tokio as pitaya;
 
 use pitaya::{Client, Json, RequestError, Subscription};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
+
+use crate::running::{PATIENCE, Running, seed};
+
+#[path = "cluster/running.rs"]
+mod running;
 
 #[test]
 fn a_gate_passes_greetings_on_to_a_room_and_to_another_one_once_that_is_killed() {
-    let seed = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let seed = seed();
     let mut gate = Running::start("gate", &["0", &seed]);
     let url = gate.url();
     let mut rooms = ["room-1", "room-2"].map(|name| {
@@ -134,69 +134,6 @@ fn within<F: Future<Output: Send + 'static>>(
     waits.recv_timeout(PATIENCE).expect("the clients are done in time, without a panic")
 }
 
-/// An example that runs until this is dropped.
-struct Running {
-    child: Child,
-    lines: Receiver<String>,
-}
-
-impl Running {
-    fn start(example: &str, arguments: &[&str]) -> Self {
-        let tests = current_exe().unwrap();
-        let program = tests.parent().unwrap().with_file_name("examples").join(example);
-        let mut command = Command::new(&program);
-        let spawned = command.args(arguments).stdout(Stdio::piped()).spawn();
-        let mut child = spawned.unwrap_or_else(|why| {
-            panic!(
-                "{}: {why}\n  build it: cargo build -p pitaya-examples --examples",
-                program.display()
-            )
-        });
-        let (said, lines) = mpsc::channel();
-        let output = BufReader::new(child.stdout.take().unwrap());
-        thread::spawn(move || {
-            // What nobody listens to is read all the same, so that it can be said.
-            output.lines().map_while(Result::ok).for_each(|line| drop(said.send(line)));
-        });
-        Self { child, lines }
-    }
-
-    /// Waits for a line that has `text`, and gives it.
-    fn says(&self, text: &str) -> String {
-        loop {
-            let line = self.lines.recv_timeout(PATIENCE);
-            let line = line.unwrap_or_else(|_| panic!("it does not say `{text}`"));
-            if line.contains(text) {
-                return line;
-            }
-        }
-    }
-
-    fn url(&self) -> String {
-        let line = self.says("http://");
-        let (_, url) = line.split_once("http").unwrap();
-        format!("ws{}", url.split_whitespace().next().unwrap())
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_child(&self.child), signal).unwrap();
-    }
-
-    fn ends_well(&mut self) {
-        self.signal(Signal::TERM);
-        assert!(self.child.wait().unwrap().success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 type Pushes = Subscription<Value, Json>;
 
 const GREET: &str = "room.hall.greet";
-const PATIENCE: Duration = Duration::from_secs(60);

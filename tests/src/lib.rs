@@ -1,6 +1,7 @@
 //! The simulator, a third runtime, and the tests that use it and the real ones.
 
 pub mod certificate;
+pub mod crowd;
 pub mod doors;
 pub mod game;
 pub mod peers;
