@@ -4,6 +4,7 @@ pub mod certificate;
 pub mod crowd;
 pub mod doors;
 pub mod game;
+pub mod lossy;
 pub mod peers;
 pub mod raw;
 pub mod raw_server;
