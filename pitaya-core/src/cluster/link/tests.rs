@@ -254,6 +254,7 @@ fn what_nobody_waits_for_is_not_sent_to_a_suspect_and_counted_while_replies_go_o
     for _ in 0..4 {
         pair.pass(500);
         pair.carry_to_gate();
+        assert_eq!(pair.gate.news(pair.now), [""; 0]);
     }
     assert_eq!(pair.room.news(pair.now), ["room: suspected"]);
     pair.room.tell(pair.now, LinkCommand::Push(Push::default()));

@@ -117,8 +117,8 @@ const MTU_MAX: u16 = 6500;
 /// As often as a link says something anyway.
 const KEEP_ALIVE: Duration = Duration::from_millis(500);
 
-/// As long as a link waits for a peer by default (`link_dead_after`): one that is to wait for longer
-/// is over by then all the same.
+/// As long as a link waits for a peer by default (`link_dead_after`): one that is to wait for
+/// longer is over by then all the same.
 const IDLE_MILLIS_MAX: u32 = 10_000;
 
 const ACK_DELAY_MAX: Duration = Duration::from_millis(5);
