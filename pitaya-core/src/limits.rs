@@ -139,6 +139,8 @@ limits! {
     link_part_bytes_max: usize = 64 << 10, "bytes", LinkFramesParted;
     /// Silence after which no new calls go to another server, and those in flight have failed.
     link_suspect_after: Duration = Duration::from_secs(2), "seconds", LinksSuspected;
+    /// Events handled for one other server before others get a turn: it speaks for many clients.
+    link_turn_events_max: usize = 1024, "events", TurnsCut;
     /// Lines of one kind that clients make a server log in a second.
     log_lines_max: usize = 10, "lines in a second", LogLinesSuppressed;
     /// Servers of one cluster, this one included.

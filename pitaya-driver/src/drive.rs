@@ -71,7 +71,7 @@ pub struct Drive<R, I, M: Machine, S> {
 }
 
 /// What the streams of one server or client have in common.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DriveConfig<R> {
     runtime: R,
     timers: Arc<Timers>,
@@ -92,6 +92,14 @@ impl<R> DriveConfig<R> {
             linger_timeout: limits.linger_timeout,
             turn_events_max: limits.turn_events_max,
         })
+    }
+
+    /// The same for the links of a server.
+    pub(crate) fn of_links(&self, limits: &Limits) -> Arc<Self>
+    where
+        R: Clone,
+    {
+        Arc::new(Self { turn_events_max: limits.link_turn_events_max, ..self.clone() })
     }
 }
 

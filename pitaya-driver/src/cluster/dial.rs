@@ -121,7 +121,7 @@ async fn link<R: Runtime>(
     let mailbox = Arc::clone(way.mailbox());
     let (own, all) = (Arc::clone(shared), Arc::clone(peers));
     let serve = ServePeer::new(own, all, way, remote, dialled > 0);
-    let drives = Arc::clone(&shared.drives);
+    let drives = shared.drives.of_links(&shared.config.limits);
     let drive = Drive::new(drives, (io, Transport::TCP), (machine, serve), mailbox);
     // Some executors would end with a task that panics.
     if AssertUnwindSafe(drive).catch_unwind().await.is_err() {

@@ -25,7 +25,7 @@ use prost::Message as _;
 
 use crate::cluster::guest::GuestHost;
 use crate::cluster::peers::Peers;
-use crate::cluster::remotes;
+use crate::cluster::remotes::{Answer, Remotes};
 use crate::cluster::sys;
 use crate::cluster::way::{Waiter, Way};
 use crate::drive::{Commands, Serve};
@@ -43,6 +43,7 @@ pub(super) struct ServePeer<R: Runtime> {
     /// The peer, once its link is in use.
     peer: Option<Arc<ServerInfo>>,
     guests: BTreeMap<SessionId, Visitor<R>>,
+    remotes: Remotes<R>,
     running: FuturesUnordered<HostFuture<Done>>,
     /// To drop the handlers of sessions' calls.
     aborts: BTreeMap<(SessionId, CallKey), AbortHandle>,
@@ -75,6 +76,7 @@ impl<R: Runtime> ServePeer<R> {
         shared: Arc<Shared<R>>, peers: Arc<Peers>, way: Way, remote: SocketAddr, dialled: bool,
     ) -> Self {
         peers.links.fetch_add(1, Ordering::Relaxed);
+        let remotes = Remotes::new(Arc::clone(&shared));
         Self {
             shared,
             peers,
@@ -83,6 +85,7 @@ impl<R: Runtime> ServePeer<R> {
             dialled,
             peer: None,
             guests: BTreeMap::new(),
+            remotes,
             running: FuturesUnordered::new(),
             aborts: BTreeMap::new(),
             watch: Watch::default(),
@@ -294,10 +297,18 @@ impl<R: Runtime> ServePeer<R> {
     }
 
     /// Starts what the peer itself asks.
-    fn start_remote(&mut self, id: Option<u32>, deadline: Instant, request: &Request) {
-        let from = self.id().expect("calls come after the opening");
-        let work = remotes::call(&self.shared, from, deadline, request);
-        self.running.push(Box::pin(async move { Done::Remote(id, work.await) }));
+    fn start_remote(
+        &mut self, cx: &mut Context<'_>, id: Option<u32>, deadline: Instant, request: Request,
+        commands: &mut Decided,
+    ) {
+        let from = self.peer.as_ref().expect("calls come after the opening").id.clone();
+        match self.remotes.call(cx, &from, deadline, request, &mut self.watch) {
+            Answer::Is(result) => self.answer(Done::Remote(id, result), commands),
+            Answer::Will(work) => {
+                self.running.push(Box::pin(async move { Done::Remote(id, work.await) }));
+                self.poll_running(cx, commands);
+            }
+        }
     }
 }
 
@@ -333,8 +344,7 @@ impl<R: Runtime> Serve<Peer<Waiter>> for ServePeer<R> {
             PeerEvent::Call(call) => self.start(cx, call, commands),
             PeerEvent::Link(event) => self.handle_link(event, commands),
             PeerEvent::Remote { id, deadline, request } => {
-                self.start_remote(id, deadline, &request);
-                self.poll_running(cx, commands);
+                self.start_remote(cx, id, deadline, *request, commands);
             }
         }
     }
