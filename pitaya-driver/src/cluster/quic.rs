@@ -55,7 +55,7 @@ struct Shared {
     refusals: Refusals,
 }
 
-/// What keeps the thread of QUIC, if it has one; so nothing of it may be kept for longer than needed.
+/// What keeps the thread of QUIC, if it has one: nothing of it is kept for longer than needed.
 #[derive(Clone, Debug)]
 struct Open {
     endpoint: Endpoint,
