@@ -68,7 +68,8 @@ pub trait Runtime: Clone + Send + Sync + Unpin + 'static {
         future::ready(Ok(OneThread::of(self.clone())))
     }
 
-    /// What QUIC needs besides: datagrams, of this runtime wherever they are asked for. Nothing where there are none, as in the simulator.
+    /// What QUIC needs besides: datagrams, of this runtime wherever they are asked for. Nothing
+    /// where there are none, as in the simulator.
     fn quic(&self) -> Option<Arc<dyn quinn::Runtime>> {
         None
     }

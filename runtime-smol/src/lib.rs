@@ -85,10 +85,10 @@ impl Runtime for Smol {
     }
 
     async fn one_thread(&self, name: &str) -> io::Result<OneThread<Self>> {
-        match self.0 {
-            Some(_) => Ok(OneThread::of(self.clone())),
-            None => OneThread::start(name).await,
+        if self.0.is_some() || !global_has_several_threads() {
+            return Ok(OneThread::of(self.clone()));
         }
+        OneThread::start(name).await
     }
 
     fn quic(&self) -> Option<Arc<dyn quinn::Runtime>> {
@@ -108,6 +108,12 @@ impl Native for Smol {
         CURRENT.set(outer);
         Ok(result)
     }
+}
+
+/// As smol itself finds it out: its global executor has one thread unless a variable says more.
+fn global_has_several_threads() -> bool {
+    let threads = std::env::var("SMOL_THREADS").ok().and_then(|threads| threads.parse().ok());
+    threads.is_some_and(|threads: usize| threads > 1)
 }
 
 /// A listening socket on smol.

@@ -3,10 +3,12 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::env;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,12 +43,13 @@ async fn serve<R: Native>() {
 #[test]
 fn a_runtime_of_one_thread_needs_no_other() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    async fn none<R: Native>() {
-        let [_dialled, _accepted] = link(&bind::<R>("one").await, &bind::<R>("two").await).await;
-        assert!(threads(QUIC).is_empty());
-    }
-    Tokio::block_on(none::<Tokio>()).unwrap();
-    Smol::block_on(none::<Smol>()).unwrap();
+    Tokio::block_on(no_other::<Tokio>()).unwrap();
+    Smol::block_on(no_other::<Smol>()).unwrap();
+}
+
+async fn no_other<R: Native>() {
+    let [_dialled, _accepted] = link(&bind::<R>("one").await, &bind::<R>("two").await).await;
+    assert!(threads(QUIC).is_empty());
 }
 
 #[test]
@@ -116,6 +119,24 @@ async fn panic_there<R: Native>() {
     wait_until(|| threads(PANICS).is_empty());
 }
 
+#[test]
+fn the_same_is_so_where_the_executor_of_smol_has_several_threads() {
+    if env::var_os(SMOL_THREADS).is_none() {
+        // It looks at that variable once for each process.
+        let mut again = Command::new(env::current_exe().unwrap());
+        let ran = again.env(SMOL_THREADS, "2").output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
+    }
+}
+
+#[test]
+fn where_the_executor_of_smol_has_one_thread_it_needs_no_other() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if env::var_os(SMOL_THREADS).is_none() {
+        future::block_on(no_other::<Smol>());
+    }
+}
+
 /// Runs that where a runtime has several threads, while nothing else has such threads.
 fn beside_several<T: Future<Output = ()>, S: Future<Output = ()>>(
     tokio: impl FnOnce() -> T, smol: impl FnOnce() -> S,
@@ -124,9 +145,10 @@ fn beside_several<T: Future<Output = ()>, S: Future<Output = ()>>(
     let several = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     several.block_on(async { tokio().await });
     wait_until(|| threads(QUIC).is_empty());
-    // That is the executor that smol has for the whole process.
-    future::block_on(async { smol().await });
-    wait_until(|| threads(QUIC).is_empty());
+    if env::var_os(SMOL_THREADS).is_some() {
+        future::block_on(async { smol().await });
+        wait_until(|| threads(QUIC).is_empty());
+    }
 }
 
 async fn bind<R: Native>(id: &str) -> Quic {
@@ -179,6 +201,7 @@ fn wait_until(done: impl Fn() -> bool) {
 /// Threads are those of the whole process: who counts them is alone.
 static ALONE: Mutex<()> = Mutex::new(());
 
+const SMOL_THREADS: &str = "SMOL_THREADS";
 const QUIC: &str = "pitaya-quic";
 const PANICS: &str = "panics";
 const SECRET: &str = "all servers of the cluster have it";

@@ -78,8 +78,8 @@ impl Identity {
     /// The secret is the key of an authority, and whoever can reach a server can try to guess it,
     /// far from here: it must be random, and is at least [`SECRET_BYTES_MIN`] bytes. The
     /// certificate is made here, is kept in memory only, and is good for a year; once two thirds of
-    /// that are over, the next link begins with a new one. For that the key of the authority stays in
-    /// memory too.
+    /// that are over, the next link begins with a new one. For that the key of the authority stays
+    /// in memory too.
     ///
     /// # Errors
     ///

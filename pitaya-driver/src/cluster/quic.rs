@@ -36,11 +36,12 @@ use stream::Stream;
 ///
 /// Closing a stream waits until the peer has all of it; dropping one ends it at once.
 ///
-/// A datagram that wakes another thread than the one that waits for it costs several times what it
-/// does otherwise. So all datagrams are one thread's: on a runtime of one thread, such as that of
-/// `run()`, its own; on a runtime of several, that of a thread `pitaya-quic`, which is there until
-/// the network is closed and its streams are gone. From there a stream wakes its task once for all
-/// that has come. A runtime of one thread is still the cheaper one.
+/// The socket, the timers and the tasks of QUIC are one thread's: on a runtime of one thread, such
+/// as that of `run()`, its own; on a runtime of several, that of a thread `pitaya-quic`, which is
+/// there until the network is closed and its streams are gone. From there a stream wakes its task
+/// once for all that has come. With many calls at once that costs as much as or less than tasks all
+/// over the runtime; with one call after another it costs more, since each goes over to the other
+/// thread and back. A runtime of one thread is the cheaper one.
 #[derive(Debug)]
 pub struct Quic(Arc<Shared>);
 
@@ -54,7 +55,7 @@ struct Shared {
     refusals: Refusals,
 }
 
-/// What keeps the thread of QUIC, if it has one; so nothing of it may be kept for longer than needed.
+/// What keeps the thread of QUIC, if it has one: nothing of it is kept for longer than needed.
 #[derive(Clone, Debug)]
 struct Open {
     endpoint: Endpoint,

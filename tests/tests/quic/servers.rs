@@ -135,4 +135,5 @@ pub(crate) fn proven(id: &str) -> Option<Proven> {
 }
 
 pub(crate) const WORD: &[u8] = b"hello";
-const MUCH: u32 = 8 << 20;
+/// Several windows of a link.
+const MUCH: u32 = 4 << 20;

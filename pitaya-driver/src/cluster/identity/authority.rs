@@ -49,8 +49,8 @@ impl Authority {
     }
 }
 
-/// Whether a certificate that was issued at `since` has to be replaced: most of its life is over, or
-/// the clock was so wrong then that nobody believes it yet.
+/// Whether a certificate that was issued at `since` has to be replaced: most of its life is over,
+/// or the clock was so wrong then that nobody believes it yet.
 pub(super) fn is_due(since: SystemTime, now: SystemTime) -> bool {
     match now.duration_since(since) {
         Ok(age) => age >= RENEWED_AFTER,
