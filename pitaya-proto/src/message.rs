@@ -70,10 +70,10 @@ impl<'a> Message<'a> {
     /// Whatever Go refuses, and ids that Go would misread; the connection is to be closed.
     #[inline(always)]
     pub fn decode(bytes: &'a [u8]) -> Result<Self, MessageError> {
-        let Some((&flag, rest)) = bytes.split_first() else { return Err(MessageError::Short) };
-        if rest.is_empty() {
+        if bytes.len() < MESSAGE_BYTES_MIN {
             return Err(MessageError::Short);
         }
+        let Some((&flag, rest)) = bytes.split_first() else { return Err(MessageError::Short) };
         match flag & KIND {
             REQUEST => {
                 let (id, rest) = decode_id(rest)?;
@@ -245,13 +245,17 @@ pub enum EncodeError {
 /// The longest name of a route.
 pub const ROUTE_BYTES_MAX: usize = u8::MAX as usize;
 
-/// Few connections live for more than 16,383 requests, so two bytes are the common case.
+/// Few connections live for more than two million requests, so three bytes are the common case.
 #[inline]
 fn decode_id(bytes: &[u8]) -> Result<(u64, &[u8]), MessageError> {
     match bytes {
         [byte @ ..0x80, rest @ ..] => Ok((u64::from(*byte), rest)),
         [low, high @ ..0x80, rest @ ..] => {
             Ok((u64::from(low & 0x7f) | u64::from(*high) << 7, rest))
+        }
+        [low, middle, high @ ..0x80, rest @ ..] => {
+            let low = u64::from(low & 0x7f) | u64::from(middle & 0x7f) << 7;
+            Ok((low | u64::from(*high) << 14, rest))
         }
         _ => decode_long_id(bytes),
     }
@@ -281,6 +285,8 @@ fn encode_id(mut id: u64, out: &mut Vec<u8>) {
     out.push(id as u8);
 }
 
+/// The flag, and at least one byte of an id or a route.
+const MESSAGE_BYTES_MIN: usize = 2;
 const CODE: u8 = 0x01;
 const KIND: u8 = 0x0e;
 const ZLIB: u8 = 0x10;
