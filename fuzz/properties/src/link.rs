@@ -26,7 +26,8 @@ pub fn link(data: &[u8]) {
         .link_long_frames_max(parts)
         .link_outbound_bytes_max(3_000)
         .link_part_bytes_max(40);
-    let mut pair = Pair { ends: [End::new("a", 1, &limits), End::new("b", 0, &limits)], now: at(0) };
+    let mut pair =
+        Pair { ends: [End::new("a", 1, &limits), End::new("b", 0, &limits)], now: at(0) };
     for serial in 1.. {
         let Some(step) = script.step() else { break };
         pair.step(step, serial);
