@@ -175,7 +175,12 @@ impl End {
                     }
                 }
                 LinkEvent::Opened(..) | LinkEvent::Restored | LinkEvent::Suspected => {}
-                unknown => panic!("nobody said so: {unknown:?}"),
+                unsaid @ (LinkEvent::Drains
+                | LinkEvent::Kick(_)
+                | LinkEvent::Known(_)
+                | LinkEvent::Push(_)
+                | LinkEvent::Said(_)
+                | LinkEvent::SessionClosed(_)) => panic!("nobody said so: {unsaid:?}"),
             }
         }
         self.unread = input.to_vec();
