@@ -104,7 +104,8 @@ fn against_a_server(cases: &str, transport: Transport, faith: Echo) -> String {
         script.arg(&certificate::shown().file);
     }
     let played = script.output().unwrap();
-    assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stderr));
+    let said = String::from_utf8_lossy(&played.stderr);
+    assert!(played.status.success(), "{}: {said}", played.status);
     String::from_utf8(played.stdout).unwrap()
 }
 
