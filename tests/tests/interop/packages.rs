@@ -48,6 +48,7 @@ pub(crate) fn python(script: &str) -> Option<Command> {
     python
         .arg("-B")
         .arg(source("python").join(script))
+        .env("PYTHONFAULTHANDLER", "1")
         .env("SSL_CERT_FILE", &certificate::shown().file)
         .stdin(Stdio::null());
     Some(python)
