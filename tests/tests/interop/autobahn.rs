@@ -88,7 +88,7 @@ impl Verdict {
 }
 
 fn play(cases: &str, transport: Transport, end: End, faith: Echo) -> Option<Vec<Verdict>> {
-    packages::python("autobahn.py")?;
+    packages::python("autobahn.py").filter(|_| table::is_all_wanted("Autobahn"))?;
     let _turn = turn();
     let said = match end {
         End::Client => against_a_client(cases, faith),
