@@ -125,6 +125,20 @@ impl Drop for Caller {
     }
 }
 
+/// Has whoever `answer`s called: each call gets its own body back, those of the warm-up too.
+#[cfg(test)]
+fn expect_own_answers(
+    answer: fn(std::net::TcpListener) -> io::Result<()>,
+    (way, call): (Way, fn(&Order) -> io::Result<Outcome>), in_flight: u64, calls: u64,
+) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("it is bound");
+    std::thread::spawn(move || answer(listener));
+    let order = Order { way, address, in_flight, calls, pids: Vec::new() };
+    let outcome = call(&order).expect("it is answered");
+    assert_eq!((outcome.checked, outcome.errors), (calls + calls / 5, 0));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -258,19 +258,11 @@ const REMAINING: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
-    use crate::calls::Way;
+    use crate::calls::{Way, expect_own_answers};
 
     #[test]
     fn every_call_has_its_own_body_for_an_answer() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        thread::spawn(move || answer(listener));
-        let order =
-            Order { way: Way::Mux, address, in_flight: 300, calls: 10_000, pids: Vec::new() };
-        let outcome = call(&order).unwrap();
-        assert_eq!((outcome.checked, outcome.errors), (12_000, 0));
+        expect_own_answers(answer, (Way::Mux, call), 300, 10_000);
     }
 }

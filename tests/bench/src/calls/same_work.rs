@@ -56,19 +56,11 @@ impl Caller for SameWork {
 
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
-    use crate::calls::Way;
+    use crate::calls::{Way, expect_own_answers};
 
     #[test]
     fn every_call_has_its_own_body_for_an_answer() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        thread::spawn(move || answer(listener));
-        let way = Way::MuxSameWork;
-        let order = Order { way, address, in_flight: 64, calls: 1_000, pids: Vec::new() };
-        let outcome = call(&order).unwrap();
-        assert_eq!((outcome.checked, outcome.errors), (1_200, 0));
+        expect_own_answers(answer, (Way::MuxSameWork, call), 64, 1_000);
     }
 }
