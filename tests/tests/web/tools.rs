@@ -88,7 +88,7 @@ fn node(file: &str, environment: &[(&str, &str)]) -> Command {
     node.args([
         "--test",
         "--test-force-exit",
-        "--test-timeout=60000",
+        "--test-timeout=180000",
         "--test-reporter=spec",
         file,
     ])
