@@ -45,8 +45,10 @@ impl Source {
 
     /// Lines that hold code: no blanks, no comments, no documentation, no tests.
     pub(crate) fn code(&self) -> BTreeSet<usize> {
-        let lines = self.tokens.iter().flat_map(|token| token.lines.clone());
-        lines.filter(|line| !self.is_test(*line)).collect()
+        let mut lines: BTreeSet<_> =
+            self.tokens.iter().flat_map(|token| token.lines.clone()).collect();
+        lines.retain(|line| !self.is_test(*line));
+        lines
     }
 
     /// All lines but those of tests.
