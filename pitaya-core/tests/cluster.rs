@@ -115,9 +115,7 @@ fn calls_of_a_session_that_closes_hold_no_place_and_no_link_that_is_left() {
     }
     pair.room.tell(pair.now, PeerCommand::Link(LinkCommand::Drain));
     pair.room.tell(pair.now, PeerCommand::Leave);
-    assert_eq!(pair.settle(), ["gate: drains"]);
-    let beat = Duration::from_millis(500);
-    assert_eq!(pair.pass(beat), ["room: closed: closed by this server"]);
+    assert_eq!(pair.settle(), ["gate: drains", "room: closed: closed by this server"]);
 }
 
 #[test]

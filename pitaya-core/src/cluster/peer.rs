@@ -109,13 +109,16 @@ impl<W> Peer<W> {
         }
     }
 
-    /// The last call is the end of a link that is left.
-    fn update(&mut self, now: Instant, scratch: &mut Scratch) {
-        let is_idle = self.link.is_settled() && self.guests.sessions().next().is_none();
-        if self.leaves && (is_idle || mutant("a server that leaves does not wait")) {
+    /// The last call is the end of a link that is left. Whether it has come.
+    fn update(&mut self, now: Instant, scratch: &mut Scratch) -> bool {
+        let is_idle = || self.link.is_settled() && self.guests.sessions().next().is_none();
+        let ends = self.leaves && (is_idle() || mutant("a server that leaves does not wait"));
+        if ends {
+            self.leaves = false;
             let end = LinkCommand::Close(LinkEnd::Closed);
             self.link.handle_command(now, end, scratch);
         }
+        ends
     }
 
     /// Judges a call that came in: the event, if the owner has something to do at once.
@@ -278,6 +281,8 @@ impl<W> Machine for Peer<W> {
                 return Next::Event(self.call(session, start, guest));
             }
             let event = match self.link.poll(now, input) {
+                // What was read may have been all that was waited for.
+                Next::NeedBytes if self.update(now, scratch) => continue,
                 Next::NeedBytes => return Next::NeedBytes,
                 Next::Paused => return Next::Paused,
                 Next::Event(LinkEvent::Call { id, deadline, request }) => {
