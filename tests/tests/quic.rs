@@ -9,6 +9,7 @@ use std::thread;
 
 use futures_lite::future::{or, poll_once, zip};
 use futures_lite::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use pitaya_core::Limits;
 use pitaya_core::cluster::ServerId;
 use pitaya_driver::Native;
 use pitaya_driver::cluster::{Identity, Network as _, Quic};
@@ -337,7 +338,8 @@ fn a_runtime_without_datagrams_says_so() {
     sim::run(1, |runtime| async move {
         let identity = Authority::new().identity(GOOD);
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let error = Quic::bind(runtime, any, &identity, Arc::default()).await.unwrap_err();
+        let bound = Quic::bind(runtime, any, &identity, &Limits::default(), Arc::default()).await;
+        let error = bound.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::Unsupported);
     });
 }

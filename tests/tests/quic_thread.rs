@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use futures_channel::oneshot;
 use futures_lite::future::{self, zip};
 use futures_lite::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use pitaya_core::App;
 use pitaya_core::cluster::ServerId;
+use pitaya_core::{App, Limits};
 use pitaya_driver::cluster::{Identity, LinkStream, Network as _, Quic};
 use pitaya_driver::{Cluster, Native, OneThread, Server};
 use pitaya_smol::Smol;
@@ -155,7 +155,8 @@ async fn bind<R: Native>(id: &str) -> Quic {
     let id = ServerId::new(id).unwrap();
     let identity = Identity::from_secret(SECRET, "room", &id).unwrap();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    Quic::bind(R::current().unwrap(), any, &identity, Arc::default()).await.unwrap()
+    let (runtime, limits) = (R::current().unwrap(), Limits::default());
+    Quic::bind(runtime, any, &identity, &limits, Arc::default()).await.unwrap()
 }
 
 async fn link(dials: &Quic, accepts: &Quic) -> [LinkStream; 2] {

@@ -20,9 +20,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use pitaya_core::ConnConfig;
 use pitaya_core::cluster::{Epoch, Incarnation, MemberEvent, Router, Rule, ServerId, ServerInfo};
 use pitaya_core::session::HostFuture;
-use pitaya_core::{ConnConfig, Counters};
 
 use crate::runtime::Runtime;
 use crate::server::{Shared, StartError, bind_error, resolve};
@@ -174,7 +174,7 @@ impl Cluster {
         let id = named.unwrap_or_else(|| format!("{kind}-{:016x}", runtime.seed()));
         let unnamed = || failed(&format!("`{id}` is no name of a server: no `/`, and not empty"));
         let id = ServerId::new(&id).ok_or_else(unnamed)?;
-        let network = self.network.open(runtime, &self.listen, (kind, &id), &conn.counters).await?;
+        let network = self.network.open(runtime, &self.listen, (kind, &id), conn).await?;
         let address = network.address().map_err(|error| failed(&error))?;
         // Nobody reaches a server at every address there is.
         let own = Some(address).filter(|address| !address.ip().is_unspecified());
@@ -220,7 +220,7 @@ pub(crate) fn start<R: Runtime>(
 impl Net {
     /// Listens, as the server of that kind and id.
     async fn open<R: Runtime>(
-        self, runtime: &R, listen: &str, (kind, id): (&str, &ServerId), counters: &Arc<Counters>,
+        self, runtime: &R, listen: &str, (kind, id): (&str, &ServerId), conn: &ConnConfig,
     ) -> Result<Arc<dyn Network>, StartError> {
         let failed = |why: &dyn std::fmt::Display| StartError::Cluster(why.to_string());
         let identity = match self {
@@ -238,7 +238,8 @@ impl Net {
         for address in
             resolve(runtime, listen).await.map_err(|why| bind_error(kind, listen, &why))?
         {
-            match Quic::bind(runtime.clone(), address, &identity, Arc::clone(counters)).await {
+            let (runtime, counters) = (runtime.clone(), Arc::clone(&conn.counters));
+            match Quic::bind(runtime, address, &identity, &conn.limits, counters).await {
                 Ok(quic) => return Ok(Arc::new(quic)),
                 Err(error) => last = error,
             }

@@ -12,8 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pitaya_core::Counters;
 use pitaya_core::session::HostFuture;
+use pitaya_core::{Counters, Limits};
 use quinn::{Connecting, Connection, Endpoint, RecvStream, SendStream, VarInt};
 use rustls::pki_types::CertificateDer;
 
@@ -75,10 +75,11 @@ impl Quic {
     ///
     /// What the system says, or that the runtime has no datagrams.
     pub async fn bind<R: Runtime>(
-        runtime: R, address: SocketAddr, identity: &Identity, counters: Arc<Counters>,
+        runtime: R, address: SocketAddr, identity: &Identity, limits: &Limits,
+        counters: Arc<Counters>,
     ) -> io::Result<Self> {
         let runtime: Arc<dyn quinn::Runtime> = Arc::new(On::new(&runtime).await?);
-        let settings = Settings::new(identity.clone());
+        let settings = Settings::new(identity.clone(), limits);
         let socket = UdpSocket::bind(address)?;
         settings::enlarge_buffers(&socket);
         let accepts = Some(settings.accepts());

@@ -9,7 +9,7 @@ use futures_channel::oneshot;
 use futures_lite::future::{poll_once, zip};
 use futures_lite::io::{AsyncReadExt as _, AsyncWriteExt as _, split};
 use pitaya_core::cluster::ServerId;
-use pitaya_core::{Counter, Counters};
+use pitaya_core::{Counter, Counters, Limits};
 use pitaya_driver::Native;
 use pitaya_driver::cluster::{Identity, Incoming, LinkStream, Network as _, Proven, Quic};
 
@@ -31,7 +31,9 @@ impl Peer {
     pub(crate) async fn new<R: Native>(identity: &Identity) -> Self {
         let (runtime, counters) = (R::current().unwrap(), Arc::<Counters>::default());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let quic = Quic::bind(runtime, any, identity, Arc::clone(&counters)).await.unwrap();
+        let limits = Limits::default();
+        let bound = Quic::bind(runtime, any, identity, &limits, Arc::clone(&counters)).await;
+        let quic = bound.unwrap();
         Self { quic, counters }
     }
 

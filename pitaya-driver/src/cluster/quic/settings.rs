@@ -4,6 +4,7 @@ use std::net::UdpSocket;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pitaya_core::Limits;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     AckFrequencyConfig, ClientConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig,
@@ -22,9 +23,10 @@ pub(super) struct Settings {
 }
 
 impl Settings {
-    pub(super) fn new(identity: Identity) -> Self {
+    pub(super) fn new(identity: Identity, limits: &Limits) -> Self {
         let peer_opens = [Opens::TheLink, Opens::TheWelcome];
-        let [accepting, dialling] = peer_opens.map(transport).map(Arc::new);
+        let of = |opens| Arc::new(transport(opens, limits));
+        let [accepting, dialling] = peer_opens.map(of);
         Self { identity, accepting, dialling }
     }
 
@@ -74,7 +76,7 @@ enum Opens {
     TheWelcome,
 }
 
-fn transport(peer: Opens) -> TransportConfig {
+fn transport(peer: Opens, limits: &Limits) -> TransportConfig {
     let (both_ways, one_way) = match peer {
         Opens::TheLink => (1, 0),
         Opens::TheWelcome => (0, 1),
@@ -84,7 +86,7 @@ fn transport(peer: Opens) -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(both_ways))
         .max_concurrent_uni_streams(VarInt::from_u32(one_way))
         .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MILLIS_MAX))))
+        .max_idle_timeout(IdleTimeout::try_from(limits.link_dead_after + IDLE_MORE).ok())
         .stream_receive_window(VarInt::from_u32(WINDOW_BYTES))
         .receive_window(VarInt::from_u32(WINDOW_BYTES))
         .send_window(WINDOW_BYTES.into())
@@ -117,9 +119,8 @@ const MTU_MAX: u16 = 6500;
 /// As often as a link says something anyway.
 const KEEP_ALIVE: Duration = Duration::from_millis(500);
 
-/// As long as a link waits for a peer by default (`link_dead_after`): one that is to wait for
-/// longer is over by then all the same.
-const IDLE_MILLIS_MAX: u32 = 10_000;
+/// So much longer than the link waits for its peer, which then says why it ends.
+const IDLE_MORE: Duration = Duration::from_secs(1);
 
 const ACK_DELAY_MAX: Duration = Duration::from_millis(5);
 

@@ -13,8 +13,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use pitaya_core::Counters;
 use pitaya_core::cluster::ServerId;
+use pitaya_core::{Counters, Limits};
 use pitaya_driver::Native;
 use pitaya_driver::cluster::{Identity, Network, Quic};
 use pitaya_proto::link::{self, Frame};
@@ -75,7 +75,8 @@ async fn quic(kind: &str) -> io::Result<Quic> {
     let id = ServerId::new(kind).ok_or_else(|| io::Error::other("no name of a server"))?;
     let identity = Identity::from_secret(SECRET, kind, &id).map_err(io::Error::other)?;
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
-    Quic::bind(Tokio::current()?, address, &identity, Arc::new(Counters::default())).await
+    let (runtime, limits) = (Tokio::current()?, Limits::default());
+    Quic::bind(runtime, address, &identity, &limits, Arc::new(Counters::default())).await
 }
 
 /// Whoever calls over one stream; clones share it.
