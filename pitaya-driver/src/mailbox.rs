@@ -54,6 +54,11 @@ impl<C> Mailbox<C> {
     /// Sends a command that holds `bytes`. One that is larger than the bound is taken when nothing
     /// else waits.
     pub fn send(&self, command: C, bytes: usize) -> Sent {
+        self.send_made(bytes, || command)
+    }
+
+    /// Sends a command that is made only if it is taken.
+    pub(crate) fn send_made(&self, bytes: usize, make: impl FnOnce() -> C) -> Sent {
         let mut inner = self.lock();
         if inner.closed {
             return Sent::Closed;
@@ -62,14 +67,8 @@ impl<C> Mailbox<C> {
             return Sent::Full;
         }
         inner.bytes += bytes;
-        self.push(&mut inner, command);
+        self.push(&mut inner, make());
         Sent::Taken
-    }
-
-    /// Whether a command that holds `bytes` would be taken, if nobody else sends one.
-    pub(crate) fn has_room(&self, bytes: usize) -> bool {
-        let inner = self.lock();
-        !self.is_full(&inner, bytes)
     }
 
     /// Sends the last command there will be, even into a full mailbox.

@@ -163,7 +163,8 @@ impl<C> fmt::Debug for Users<C> {
 impl Context {
     /// Reads what [`encode`](Self::encode) wrote. What is no JSON object is no context.
     pub fn decode(bytes: &[u8]) -> Self {
-        Self(serde_json::from_slice(bytes).ok().filter(|_| !bytes.is_empty()).map(Arc::new))
+        let any = Some(bytes).filter(|bytes| !bytes.is_empty());
+        Self(any.and_then(|bytes| serde_json::from_slice(bytes).ok()).map(Arc::new))
     }
 
     /// The JSON object that travels between servers; nothing at all if there are no values.

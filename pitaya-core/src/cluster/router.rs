@@ -16,7 +16,7 @@ use crate::{Rng, SessionId};
 /// It does not change once the server runs, so that all who route share it without a lock.
 ///
 /// ```
-/// use pitaya_core::cluster::{Kept, Routed, Router, Rule, ServerId};
+/// use pitaya_core::cluster::{Routed, Router, Rule, ServerId};
 /// use pitaya_core::Rng;
 ///
 /// # use std::sync::Arc;
@@ -41,8 +41,7 @@ use crate::{Rng, SessionId};
 ///     session: None,
 ///     uid: None,
 /// };
-/// let (mut kept, mut rng) = (Kept::default(), Rng::new(1));
-/// let server = router.decide(&call, &mut kept, &mut rng).expect("there is a room 2");
+/// let server = router.decide(&call, None, &mut Rng::new(1)).expect("there is a room 2");
 /// assert_eq!(server.id.as_str(), "room-2");
 /// # Ok::<(), pitaya_core::Error>(())
 /// ```
@@ -94,7 +93,7 @@ pub struct Routed<'a> {
 
 /// The servers that one session was given and keeps, at most one of each kind; cheap to hold.
 ///
-/// It belongs to the session, and is over with it. A call without a session has a fresh one.
+/// It belongs to the session, and is over with it.
 #[derive(Clone, Debug, Default)]
 pub struct Kept(Vec<Arc<ServerInfo>>);
 
@@ -108,18 +107,21 @@ impl Router {
     }
 
     /// The server that gets the call; nobody if there is no candidate, or a custom rule says so.
+    /// A call of this server by itself has nothing `kept`.
     ///
     /// The call is for that life of the server: if it is over before the call is sent, that needs a
     /// new decision.
     pub fn decide(
-        &self, routed: &Routed<'_>, kept: &mut Kept, rng: &mut Rng,
+        &self, routed: &Routed<'_>, kept: Option<&mut Kept>, rng: &mut Rng,
     ) -> Option<Arc<ServerInfo>> {
         let candidates = routed.candidates;
-        let Some(ruled) = self.rules.get(&candidates.first()?.kind) else {
-            return kept.stick(candidates, rng);
+        let stick = |rng: &mut Rng| match kept {
+            Some(kept) => kept.stick(candidates, rng),
+            None => pick(candidates, rng).cloned(),
         };
+        let Some(ruled) = self.rules.get(&candidates.first()?.kind) else { return stick(rng) };
         let server = match (&ruled.rule, routed.uid) {
-            (Rule::Sticky, _) | (Rule::ByUid, None) => return kept.stick(candidates, rng),
+            (Rule::Sticky, _) | (Rule::ByUid, None) => return stick(rng),
             (Rule::ByUid, Some(uid)) => rendezvous(uid, candidates),
             (Rule::Custom(name), _) => name(routed).and_then(|id| find(candidates, &id)),
             (Rule::LeastLoaded, _) => {
@@ -225,7 +227,7 @@ mod tests {
         }
 
         fn decide(&mut self, routed: &Routed<'_>) -> Option<Arc<ServerInfo>> {
-            self.router.decide(routed, &mut self.kept, &mut self.rng)
+            self.router.decide(routed, Some(&mut self.kept), &mut self.rng)
         }
 
         fn name(&mut self, routed: &Routed<'_>) -> Option<String> {

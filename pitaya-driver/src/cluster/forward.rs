@@ -47,7 +47,7 @@ impl Forwarding {
             session: Some(session.id()),
             uid: session.uid(),
         };
-        let server = peers.router.decide(&routed, &mut self.kept, &mut lock(&peers.rng));
+        let server = peers.router.decide(&routed, Some(&mut self.kept), &mut lock(&peers.rng));
         let life = Life::from(&*server.ok_or(error::NO_SERVERS)?);
         let way = self.way(peers, session.id(), life)?;
         let request = Bytes::from(self.request(peers, session, call).encode_to_vec());

@@ -38,7 +38,7 @@ impl<R: Runtime> GuestHost<R> {
             deadline: self.now() + self.config().limits.call_deadline,
             route: route.to_owned(),
         };
-        remote(&self.shared, &self.way, &call)
+        remote(&self.shared, &self.way, call)
     }
 
     fn said(&self, sent: Result<(), Error>) -> bool {

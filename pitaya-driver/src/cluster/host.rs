@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_channel::oneshot;
 use pitaya_core::cluster::{
-    ClusterHost, Kept, Lane, Life, LinkCommand, Members, RemoteCall, Routed, ServerId, rendezvous,
+    ClusterHost, Lane, Life, LinkCommand, Members, RemoteCall, Routed, ServerId, rendezvous,
 };
 use pitaya_core::session::HostFuture;
 use pitaya_core::{Context, Error, SessionId, SessionTable};
@@ -24,13 +24,13 @@ use crate::server::{Address, Shared};
 
 /// Calls a remote over that link.
 pub(super) fn remote<R: Runtime>(
-    shared: &Shared<R>, way: &Way, call: &RemoteCall,
+    shared: &Shared<R>, way: &Way, call: RemoteCall,
 ) -> HostFuture<Result<Bytes, Error>> {
     let me = shared.peers.as_ref().map(|peers| &peers.config.me);
     let request = Request {
         r#type: RpcType::User.into(),
         session: None,
-        msg: Some(Msg { route: call.route.clone(), data: call.argument.clone(), ..Msg::default() }),
+        msg: Some(Msg { route: call.route, data: call.argument, ..Msg::default() }),
         frontend_id: me.filter(|me| me.frontend).map(|me| me.id.to_string()).unwrap_or_default(),
         metadata: call.context.encode().into(),
     };
@@ -44,7 +44,7 @@ impl<R: Runtime> ClusterHost for Shared<R> {
     fn call(&self, to: Option<&ServerId>, call: RemoteCall) -> HostFuture<Result<Bytes, Error>> {
         let alone = || error::SERVER_NOT_FOUND.into();
         match self.peers.as_ref().ok_or_else(alone).and_then(|peers| choose(peers, to, &call)) {
-            Ok(way) => remote(self, &way, &call),
+            Ok(way) => remote(self, &way, call),
             Err(error) => Box::pin(async { Err(error) }),
         }
     }
@@ -143,7 +143,7 @@ impl<R: Runtime> Shared<R> {
                 deadline: self.runtime.now() + self.config.limits.call_deadline,
                 route: sys::FIND.to_owned(),
             };
-            (uids, peers.way(&home).map(|way| remote(self, &way, &call)))
+            (uids, peers.way(&home).map(|way| remote(self, &way, call)))
         };
         let asked: Vec<_> = asked.into_iter().map(ask).collect();
         Box::pin(async move {
@@ -181,8 +181,7 @@ fn choose(peers: &Peers, to: Option<&ServerId>, call: &RemoteCall) -> Result<Way
                 session: None,
                 uid: None,
             };
-            let (mut kept, mut rng) = (Kept::default(), lock(&peers.rng));
-            let server = peers.router.decide(&routed, &mut kept, &mut rng);
+            let server = peers.router.decide(&routed, None, &mut lock(&peers.rng));
             server.ok_or(error::NO_SERVERS)?
         }
     };

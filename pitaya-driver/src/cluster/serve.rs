@@ -301,8 +301,8 @@ impl<R: Runtime> ServePeer<R> {
         &mut self, cx: &mut Context<'_>, id: Option<u32>, deadline: Instant, request: Request,
         commands: &mut Decided,
     ) {
-        let from = self.peer.as_ref().expect("calls come after the opening").id.clone();
-        match self.remotes.call(cx, &from, deadline, request, &mut self.watch) {
+        let from = &self.peer.as_ref().expect("calls come after the opening").id;
+        match self.remotes.call(cx, from, deadline, request, &mut self.watch) {
             Answer::Is(result) => self.answer(Done::Remote(id, result), commands),
             Answer::Will(work) => {
                 self.running.push(Box::pin(async move { Done::Remote(id, work.await) }));

@@ -56,12 +56,16 @@ impl Way {
 
     /// Calls the peer. If that cannot be, the waiter is told at once.
     pub(super) fn call(&self, deadline: Instant, lane: Lane, request: Bytes, waiter: Waiter) {
-        let bytes = request.len();
-        if !self.mailbox.has_room(bytes) {
-            return waiter.tell(Err(error::SERVER_BUSY.into()));
+        let (bytes, mut waiter) = (request.len(), Some(waiter));
+        let call = || {
+            let waiter = waiter.take().expect("a command is made once");
+            PeerCommand::Link(LinkCommand::Call { deadline, lane, request, waiter })
+        };
+        let sent = self.mailbox.send_made(bytes, call);
+        // Where nobody reads any more, the waiter is told by being dropped.
+        if let (Sent::Full, Some(waiter)) = (sent, waiter) {
+            waiter.tell(Err(error::SERVER_BUSY.into()));
         }
-        // One that is closed drops the waiter, who is told by that.
-        let _ = self.send(LinkCommand::Call { deadline, lane, request, waiter }, bytes);
     }
 
     /// Whether the link is there.
