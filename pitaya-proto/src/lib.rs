@@ -35,5 +35,6 @@ pub mod message;
 pub mod packet;
 #[rustfmt::skip]
 pub mod protos;
+pub mod request;
 pub mod route;
 pub mod zlib;

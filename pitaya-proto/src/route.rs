@@ -32,32 +32,40 @@ impl<'a> RouteName<'a> {
     /// PIT-400, with Go's text where Go has one.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Error> {
         let route = str::from_utf8(bytes).map_err(|_| error::ROUTE_NOT_UTF8)?;
-        if bytes.split(|byte| *byte == b'.').any(is_blank) {
-            return Err(error::ROUTE_EMPTY.into());
-        }
-        let invalid = || Error::from(error::ROUTE_INVALID);
-        let (first, rest) = split_at_dot(route).ok_or_else(invalid)?;
-        match split_at_dot(rest) {
-            None => Ok(Self { kind: None, service: first, method: rest, short: route }),
-            Some((service, method)) if split_at_dot(method).is_none() => {
-                Ok(Self { kind: Some(first), service, method, short: rest })
-            }
-            Some(_) => Err(invalid()),
-        }
+        let mut dots = (0..).zip(bytes).filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
+        let parsed = match (dots.next(), dots.next(), dots.next()) {
+            (Some(dot), None, _) => Self::of_two(route, dot),
+            (Some(dot), Some(next), None) => Self::of_three(route, dot, next),
+            (None | Some(_), ..) => None,
+        };
+        parsed.filter(|parsed| !parsed.has_blank_part()).ok_or_else(|| {
+            // Go names an empty part before a wrong count.
+            let is_empty = route.split('.').any(is_blank);
+            if is_empty { error::ROUTE_EMPTY.into() } else { error::ROUTE_INVALID.into() }
+        })
+    }
+
+    fn of_two(route: &'a str, dot: usize) -> Option<Self> {
+        let (service, method) = (route.get(..dot)?, route.get(dot + 1..)?);
+        Some(Self { kind: None, service, method, short: route })
+    }
+
+    fn of_three(route: &'a str, dot: usize, next: usize) -> Option<Self> {
+        let short = route.get(dot + 1..)?;
+        let of_two = Self::of_two(short, next - dot - 1)?;
+        Some(Self { kind: Some(route.get(..dot)?), ..of_two })
+    }
+
+    fn has_blank_part(&self) -> bool {
+        self.kind.is_some_and(is_blank) || is_blank(self.service) || is_blank(self.method)
     }
 }
 
-/// Whether a part of a route is nothing but white space.
-fn is_blank(part: &[u8]) -> bool {
+/// Whether a part is nothing but white space.
+fn is_blank(part: &str) -> bool {
     // Hardly any part begins with something else.
-    let begins = part.first().is_some_and(u8::is_ascii_graphic);
-    !begins && str::from_utf8(part).is_ok_and(|part| part.trim().is_empty())
-}
-
-/// As `split_once`, whose search of a character takes several times as long for a few bytes.
-fn split_at_dot(route: &str) -> Option<(&str, &str)> {
-    let at = route.bytes().position(|byte| byte == b'.')?;
-    Some((&route[..at], &route[at + 1..]))
+    let begins = part.as_bytes().first().is_some_and(u8::is_ascii_graphic);
+    !begins && part.trim().is_empty()
 }
 
 #[cfg(test)]

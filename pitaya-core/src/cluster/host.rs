@@ -12,7 +12,8 @@ use crate::{Context, Instant};
 /// The other servers, as handlers use them. Drivers implement it, applications do not.
 pub trait ClusterHost: Send + Sync {
     /// Calls a remote of another server: of that one, or of any of the kind that the route names.
-    fn call(&self, to: Option<&ServerId>, call: RemoteCall) -> HostFuture<Result<Bytes, Error>>;
+    fn call(&self, to: Option<&ServerId>, call: RemoteCall<'_>)
+    -> HostFuture<Result<Bytes, Error>>;
 
     /// Sends a push to users of frontends of a kind, wherever they are connected; gives those who
     /// are nowhere.
@@ -31,14 +32,14 @@ pub trait ClusterHost: Send + Sync {
 }
 
 /// A call between servers.
-#[derive(Clone, Debug)]
-pub struct RemoteCall {
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteCall<'a> {
     /// The argument, encoded.
-    pub argument: Bytes,
+    pub argument: &'a [u8],
     /// What travels with it.
-    pub context: Context,
+    pub context: &'a Context,
     /// When the caller stops waiting.
     pub deadline: Instant,
     /// `kind.service.method`.
-    pub route: String,
+    pub route: &'a str,
 }

