@@ -1,8 +1,9 @@
 //! What gates and rooms do in tests of several servers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use pitaya_core::cluster::Users;
+use pitaya_core::cluster::{ServerId, ServerInfo, Users};
 use pitaya_core::{App, Ctx, Error, Payload, Session, State};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,15 @@ struct Score {
     points: i64,
 }
 
+/// Where a call between servers has been, and how long its first caller still waits.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Trail {
+    #[prost(string, repeated, tag = "1")]
+    steps: Vec<String>,
+    #[prost(uint64, tag = "2")]
+    remaining_millis: u64,
+}
+
 /// A gate: logins, and what it asks of others.
 pub fn gate() -> App {
     async fn double(ctx: Ctx, Payload(points): Payload<i64>) -> Result<i64, Error> {
@@ -30,9 +40,44 @@ pub fn gate() -> App {
     async fn kick(users: Users, Payload(uid): Payload<String>) -> Result<Vec<String>, Error> {
         users.kick("gate", [uid], "go").await
     }
-    App::new(()).nest("me", |me| {
-        me.route("login", login).route("who", who).route("double", double).route("kick", kick)
-    })
+    async fn trail(mut ctx: Ctx) -> Result<(Vec<String>, u64), Error> {
+        ctx.context = ctx.context.with("began", "gate".into());
+        let trail: Trail = ctx.rpc("room.scores.trail", &Trail::default()).await?;
+        Ok((trail.steps, trail.remaining_millis))
+    }
+    async fn call_own_kind(ctx: Ctx) -> Result<(), Error> {
+        ctx.rpc("gate.trails.end", &Trail::default()).await.map(|_: Trail| ())
+    }
+    async fn servers(ctx: Ctx, Payload(id): Payload<String>) -> Result<Servers, Error> {
+        let servers = ctx.servers().ok_or_else(|| Error::unknown("alone"))?;
+        let described = |server: &Arc<ServerInfo>| {
+            let floor = server.metadata.get("floor").cloned().unwrap_or_default();
+            format!("{} {} {floor}", server.kind, server.id)
+        };
+        let one = ServerId::new(&id).and_then(|id| servers.by_id(&id).map(described));
+        let rooms = servers.of_kind("room").iter().map(described).collect();
+        Ok((one, rooms, servers.all().len()))
+    }
+    App::new(())
+        .nest("me", |me| {
+            me.route("login", login)
+                .route("who", who)
+                .route("double", double)
+                .route("kick", kick)
+                .route("trail", trail)
+                .route("own", call_own_kind)
+                .route("servers", servers)
+        })
+        .remote("trails.end", |ctx: Ctx| async move { Ok::<_, Error>(step(&ctx)) })
+}
+
+/// One server, those that are rooms, and how many there are.
+type Servers = (Option<String>, Vec<String>, usize);
+
+fn step(ctx: &Ctx) -> Trail {
+    let steps = ["began", "then"].map(|name| ctx.context.value(name)?.as_str().map(str::to_owned));
+    let remaining_millis = ctx.remaining().as_millis() as u64;
+    Trail { steps: steps.into_iter().flatten().collect(), remaining_millis }
 }
 
 async fn login(session: Session, Payload(uid): Payload<String>) -> Result<(), Error> {
@@ -71,6 +116,9 @@ pub fn room(name: &str) -> App<String> {
         login(session.clone(), uid).await?;
         session.push_to_front().await
     }
+    async fn kick(session: Session) -> Result<(), Error> {
+        session.kick("out")
+    }
     async fn hit(session: Session, Payload(times): Payload<u32>) -> Result<(), Error> {
         (0..times).try_for_each(|at| session.push("onHit", &at))
     }
@@ -85,6 +133,11 @@ pub fn room(name: &str) -> App<String> {
         }
         Ok(Score { points: score.points * 2 })
     }
+    async fn trail(mut ctx: Ctx) -> Result<Trail, Error> {
+        ctx.sleep(Duration::from_secs(1)).await;
+        ctx.context = ctx.context.with("then", "room".into());
+        ctx.rpc("gate.trails.end", &Trail::default()).await
+    }
     App::new(name.to_owned())
         .nest("hall", |hall| {
             hall.route("echo", echo)
@@ -95,9 +148,11 @@ pub fn room(name: &str) -> App<String> {
                 .route("login", come)
                 .route("who", who)
                 .route("hit", hit)
+                .route("kick", kick)
                 .route("shout", shout)
         })
         .remote("scores.double", double)
+        .remote("scores.trail", trail)
 }
 
 type Reply = Result<String, Error>;

@@ -155,7 +155,58 @@ fn the_newest_login_stays_whichever_gate_it_is_on() {
 }
 
 #[test]
-fn servers_call_each_other_and_pass_on_what_travels_with_a_call() {
+fn a_room_kicks_a_client_that_it_does_not_have() {
+    for seed in sim::seeds(20) {
+        sim::run(seed, |sim| async move {
+            let cluster = World::start(&sim, 1, 1).await;
+            let client = cluster.connect(0).await;
+            let _ = client.request::<_, ()>("room.hall.kick", &()).await;
+            assert_eq!(client.closed().await, CloseReason::Kicked(Some("out".to_owned())));
+        });
+    }
+}
+
+#[test]
+fn what_travels_with_a_call_goes_on_to_the_next_server_and_its_deadline_does_not_grow() {
+    sim::run(1, |sim| async move {
+        let cluster = World::start(&sim, 1, 1).await;
+        let client = cluster.connect(0).await;
+        let (steps, remaining): (Vec<String>, u64) =
+            client.request("gate.me.trail", &()).await.unwrap();
+        assert_eq!(steps, ["gate", "room"]);
+        let most = Limits::default().call_deadline.as_millis() as u64 - 1000;
+        assert!((most - 500..=most).contains(&remaining), "{remaining} ms are left");
+    });
+}
+
+#[test]
+fn a_call_to_the_own_kind_is_refused_with_a_hint() {
+    sim::run(1, |sim| async move {
+        let cluster = World::start(&sim, 2, 1).await;
+        let client = cluster.connect(0).await;
+        let failed = client.request::<_, ()>("gate.me.own", &()).await;
+        let Err(RequestError::Answered(error)) = failed else { panic!("{failed:?}") };
+        assert_eq!(error.code, pitaya_proto::error::CALL_TO_SELF.code);
+        assert!(error.msg.contains("may be processed locally"), "{error}");
+    });
+}
+
+#[test]
+fn handlers_see_every_server_with_what_it_says_of_itself() {
+    sim::run(1, |sim| async move {
+        let cluster = World::start(&sim, 1, 2).await;
+        let client = cluster.connect(0).await;
+        let ask = async |id: &str| -> (Option<String>, Vec<String>, usize) {
+            client.request("gate.me.servers", &id).await.unwrap()
+        };
+        let rooms = ["room room-0 1", "room room-1 2"].map(str::to_owned).to_vec();
+        assert_eq!(ask("room-1").await, (Some(rooms[1].clone()), rooms.clone(), 3));
+        assert_eq!(ask("room-7").await, (None, rooms, 3));
+    });
+}
+
+#[test]
+fn servers_call_each_other_and_get_what_the_other_answers() {
     sim::run(1, |sim| async move {
         let cluster = World::start(&sim, 1, 1).await;
         let client = cluster.connect(0).await;
@@ -221,7 +272,7 @@ impl World {
     async fn join(&self, server: Server<Sim>, name: &str, at: usize) -> ServerHandle<Sim> {
         let network = Plain::bind(self.sim.clone(), address(at)).await.unwrap();
         let cluster = Cluster::over(network).id(name).seeds([address(0).to_string()]);
-        let cluster = cluster.rule("score", Rule::Random);
+        let cluster = cluster.rule("score", Rule::Random).metadata("floor", at.to_string());
         let limits = Limits::default().link_part_bytes_max(256);
         server.cluster(cluster).limits(limits).start_on(self.sim.clone()).await.unwrap()
     }
