@@ -150,6 +150,19 @@ fn a_link_that_is_left_ends_when_nothing_is_in_flight_either_way() {
 }
 
 #[test]
+fn a_link_that_is_left_waits_for_a_long_call_of_which_a_part_is_there() {
+    let mut pair = Pair::open(Limits::default().link_part_bytes_max(64));
+    let long = "a".repeat(300);
+    pair.call(1, 1, "t.ask", &long);
+    assert!(carry(pair.now, &mut pair.gate, &mut pair.room), "a part is on its way");
+    pair.room.tell(pair.now, PeerCommand::Link(LinkCommand::Drain));
+    pair.room.tell(pair.now, PeerCommand::Leave);
+    assert_eq!(pair.settle(), ["gate: drains".to_owned(), format!("room: 1 calls {long}")]);
+    pair.reply(1, &long, Ok("A"));
+    assert_eq!(pair.settle(), ["gate: 1 gets A", "room: closed: closed by this server"]);
+}
+
+#[test]
 fn a_call_that_makes_no_sense_costs_its_caller_an_error_and_nobody_else() {
     let mut pair = Pair::open(Limits::default());
     let whole = request(Some(1), "room.t.ask", "a", MsgType::MsgRequest);

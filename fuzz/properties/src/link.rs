@@ -194,9 +194,10 @@ fn came(before: &mut Vec<(Lane, u32)>, body: &[u8]) -> Lane {
     };
     let (lane, serial) = (lane_of(lane), u32::from_be_bytes([a, b, c, d]));
     let meets = |other: Lane| match (lane, other) {
+        (_, Lane::Last) => true,
         (Lane::Alone, _) | (_, Lane::Alone) => false,
         (Lane::Session(one), Lane::Session(other)) => one == other,
-        (Lane::Anyone, _) | (_, Lane::Anyone) => true,
+        (Lane::Anyone | Lane::Last, _) | (_, Lane::Anyone) => true,
     };
     let last = before.iter().filter(|(other, _)| meets(*other)).map(|(_, serial)| *serial).max();
     assert!(last < Some(serial), "{serial} of {lane:?} comes after {last:?}");
@@ -209,6 +210,7 @@ fn body(serial: u32, lane: Lane, bytes: u16) -> Bytes {
     let lane = match lane {
         Lane::Alone => 0,
         Lane::Anyone => 1,
+        Lane::Last => 5,
         Lane::Session(session) => session as u8,
     };
     let mut body = [&[OURS, lane][..], &serial.to_be_bytes()].concat();
@@ -217,9 +219,10 @@ fn body(serial: u32, lane: Lane, bytes: u16) -> Bytes {
 }
 
 fn lane_of(choice: u8) -> Lane {
-    match choice % 5 {
+    match choice % 6 {
         0 => Lane::Alone,
         1 => Lane::Anyone,
+        5 => Lane::Last,
         session => Lane::Session(session.into()),
     }
 }

@@ -145,7 +145,7 @@ impl<W> Link<W> {
             Frame::Closed(session) => Some(LinkEvent::SessionClosed(session)),
             Frame::Drain => {
                 self.peer_drains = true;
-                self.insist(now, &Frame::Drained, Lane::Anyone);
+                self.insist(now, &Frame::Drained, Lane::Last);
                 Some(LinkEvent::Drains)
             }
             Frame::Drained => {

@@ -68,8 +68,9 @@ impl Quic {
     /// all to say who it is, so that what went wrong is found out here.
     pub const PROOF_WITHIN: Duration = Duration::from_secs(4);
 
-    /// Listens on that address, from which it also dials; port 0 lets the system choose. Must be
-    /// polled on `runtime`.
+    /// Listens on that address, from which it also dials; port 0 lets the system choose. A
+    /// connection that is silent for a second longer than `link_dead_after` of the limits is over.
+    /// Must be polled on `runtime`.
     ///
     /// # Errors
     ///

@@ -17,6 +17,8 @@ pub enum Lane {
     Alone,
     /// It may be anyone: it overtakes nothing, and nothing overtakes it but what is alone.
     Anyone,
+    /// It says that something is over: it overtakes nothing at all.
+    Last,
     /// The session of that number.
     Session(u64),
 }
@@ -26,7 +28,7 @@ impl Lane {
         match (self, other) {
             (Self::Alone, _) | (_, Self::Alone) => false,
             (Self::Session(one), Self::Session(other)) => one == other,
-            (Self::Anyone, _) | (_, Self::Anyone) => true,
+            (Self::Anyone | Self::Last, _) | (_, Self::Anyone | Self::Last) => true,
         }
     }
 
@@ -124,8 +126,12 @@ impl Sending {
     }
 
     fn is_blocked(&self, lane: Lane) -> bool {
-        let is_blocked =
-            self.blocked.meet(lane) || self.begun.iter().any(|long| long.lane.meets(lane));
+        let is_blocked = match lane {
+            Lane::Last => !self.begun.is_empty() || !self.behind.is_empty(),
+            Lane::Alone | Lane::Anyone | Lane::Session(_) => {
+                self.blocked.meet(lane) || self.begun.iter().any(|long| long.lane.meets(lane))
+            }
+        };
         is_blocked && !mutant("a long frame is overtaken")
     }
 
@@ -186,7 +192,7 @@ impl Lanes {
     fn insert(&mut self, lane: Lane) {
         match lane {
             Lane::Alone => {}
-            Lane::Anyone => self.anyone = true,
+            Lane::Anyone | Lane::Last => self.anyone = true,
             Lane::Session(session) => drop(self.sessions.insert(session)),
         }
     }
@@ -195,7 +201,7 @@ impl Lanes {
     fn meet(&self, lane: Lane) -> bool {
         match lane {
             Lane::Alone => false,
-            Lane::Anyone => self.anyone || !self.sessions.is_empty(),
+            Lane::Anyone | Lane::Last => self.anyone || !self.sessions.is_empty(),
             Lane::Session(session) => self.anyone || self.sessions.contains(&session),
         }
     }

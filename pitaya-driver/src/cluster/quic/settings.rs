@@ -86,7 +86,7 @@ fn transport(peer: Opens, limits: &Limits) -> TransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(both_ways))
         .max_concurrent_uni_streams(VarInt::from_u32(one_way))
         .keep_alive_interval(Some(KEEP_ALIVE))
-        .max_idle_timeout(IdleTimeout::try_from(limits.link_dead_after + IDLE_MORE).ok())
+        .max_idle_timeout(idle_timeout(limits.link_dead_after))
         .stream_receive_window(VarInt::from_u32(WINDOW_BYTES))
         .receive_window(VarInt::from_u32(WINDOW_BYTES))
         .send_window(WINDOW_BYTES.into())
@@ -94,6 +94,11 @@ fn transport(peer: Opens, limits: &Limits) -> TransportConfig {
         .mtu_discovery_config(Some(mtu_discovery()))
         .datagram_receive_buffer_size(None);
     config
+}
+
+/// None if the link is to wait for its peer for ever.
+fn idle_timeout(link_dead_after: Duration) -> Option<IdleTimeout> {
+    IdleTimeout::try_from(link_dead_after.saturating_add(IDLE_MORE)).ok()
 }
 
 /// Fewer of them, which spares a datagram for each batch of calls; yet soon, since a small window
@@ -135,3 +140,16 @@ const INCOMING_BYTES_TOTAL_MAX: u64 = 16 << 20;
 
 /// More than a few peers have on the way.
 const SOCKET_BYTES: usize = 4 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_waits_for_longer_than_its_link_however_long_that_is() {
+        let after = |seconds| idle_timeout(Duration::from_secs(seconds));
+        let waits = |seconds| IdleTimeout::try_from(Duration::from_secs(seconds)).ok();
+        assert_eq!((after(10), after(60)), (waits(11), waits(61)));
+        assert_eq!(idle_timeout(Duration::MAX), None);
+    }
+}
