@@ -1,6 +1,6 @@
 //! Requests that wait for their reply: who waits, under which id, and until when.
 
-use std::collections::BTreeMap;
+use foldhash::fast::FixedState;
 
 use crate::Instant;
 use crate::planted::mutant;
@@ -18,21 +18,25 @@ use crate::planted::mutant;
 /// ```
 #[derive(Debug)]
 pub struct Calls<W> {
-    in_flight: BTreeMap<RequestId, (Instant, W)>,
+    in_flight: InFlight<W>,
     in_flight_max: usize,
     next: RequestId,
 }
 
 /// What joins a request and its reply. It is never 0 nor `u32::MAX`, which some peers keep for
 /// themselves.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct RequestId(u32);
+
+/// Who waits until when. It is looked up twice for each call, and rarely gone through.
+#[expect(clippy::disallowed_types, reason = "its order is never seen: who goes through it sorts")]
+type InFlight<W> = std::collections::HashMap<RequestId, (Instant, W), FixedState>;
 
 impl<W> Calls<W> {
     /// Nothing in flight, and room for `in_flight_max`.
     pub fn new(in_flight_max: usize) -> Self {
         Self {
-            in_flight: BTreeMap::new(),
+            in_flight: InFlight::default(),
             in_flight_max: in_flight_max.min(IDS_MAX),
             next: RequestId::FIRST,
         }
@@ -61,7 +65,7 @@ impl<W> Calls<W> {
         self.in_flight.len()
     }
 
-    /// Everybody who waits, in the order of their ids.
+    /// Everybody who waits, in no order.
     pub fn waiters(&self) -> impl Iterator<Item = &W> {
         self.in_flight.values().map(|(_, waiter)| waiter)
     }
@@ -79,7 +83,9 @@ impl<W> Calls<W> {
 
     /// Everybody who waits, in the order of their ids: no reply will come.
     pub fn fail_all(&mut self) -> impl Iterator<Item = W> + use<W> {
-        std::mem::take(&mut self.in_flight).into_values().map(|(_, waiter)| waiter)
+        let mut failed: Vec<_> = std::mem::take(&mut self.in_flight).into_iter().collect();
+        failed.sort_unstable_by_key(|(id, _)| *id);
+        failed.into_iter().map(|(_, (_, waiter))| waiter)
     }
 
     /// When [`expire`](Self::expire) has something to give.

@@ -1,7 +1,12 @@
-//! A call between servers as it is sent, without copying its parts first.
+//! Calls between servers as they are sent and read, without copying their parts.
+//!
+//! What `prost` generates owns all parts of a message, which costs as much as the rest of a call.
 
-use prost::Message as _;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+use prost::encoding::{
+    DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint,
+    encoded_len_varint, key_len, skip_field,
+};
+use prost::{DecodeError, Message as _};
 
 use crate::protos::{MsgType, RpcType, Session};
 
@@ -79,6 +84,149 @@ impl RequestRef<'_> {
     }
 }
 
+/// What a server asks of another for itself, as far as the other has to know, in the bytes of a
+/// [`Request`](crate::protos::Request).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Asked<'a> {
+    /// Who it comes from, as a number of [`RpcType`].
+    pub rpc_type: i32,
+    /// The remote meant; nothing if there is no message.
+    pub route: Option<&'a str>,
+    /// Its argument, serialised.
+    pub data: &'a [u8],
+    /// A JSON object, or nothing.
+    pub metadata: &'a [u8],
+}
+
+impl<'a> Asked<'a> {
+    /// Reads a `Request`, and leaves unread what only matters if a session asks.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that are no such message.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Malformed> {
+        let mut asked = Self::default();
+        read(bytes, |tag, value| {
+            match (tag, value) {
+                (RPC_TYPE, Value::Number(number)) => asked.rpc_type = number as i32,
+                (MSG, Value::Bytes(msg)) => asked.read_msg(msg)?,
+                (METADATA, Value::Bytes(metadata)) => asked.metadata = metadata,
+                (RPC_TYPE | MSG | METADATA, _) => return Err(Malformed),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(asked)
+    }
+
+    /// Only who a `Request` comes from, as a number of [`RpcType`].
+    ///
+    /// # Errors
+    ///
+    /// Bytes that are no message.
+    pub fn rpc_type_of(bytes: &[u8]) -> Result<i32, Malformed> {
+        let mut rpc_type = 0;
+        read(bytes, |tag, value| {
+            match (tag, value) {
+                (RPC_TYPE, Value::Number(number)) => rpc_type = number as i32,
+                (RPC_TYPE, _) => return Err(Malformed),
+                _ => {}
+            }
+            Ok(())
+        })?;
+        Ok(rpc_type)
+    }
+
+    fn read_msg(&mut self, msg: &'a [u8]) -> Result<(), Malformed> {
+        let route = self.route.get_or_insert_default();
+        read(msg, |tag, value| {
+            match (tag, value) {
+                (ROUTE, Value::Bytes(name)) => *route = str::from_utf8(name)?,
+                (DATA, Value::Bytes(data)) => self.data = data,
+                (ROUTE | DATA, _) => return Err(Malformed),
+                _ => {}
+            }
+            Ok(())
+        })
+    }
+}
+
+/// The bytes of a [`Response`](crate::protos::Response) with `data` and no error.
+pub fn encode_reply(data: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes_len(REPLY_DATA, data));
+    put_bytes(REPLY_DATA, data, &mut out);
+    out
+}
+
+/// The data of a `Response`; nothing if it is an error, which needs all of it to be read.
+///
+/// # Errors
+///
+/// Bytes that are no message.
+pub fn decode_reply(bytes: &[u8]) -> Result<Option<&[u8]>, Malformed> {
+    let (mut reply, mut is_error) = (&[][..], false);
+    read(bytes, |tag, value| {
+        match (tag, value) {
+            (REPLY_DATA, Value::Bytes(data)) => reply = data,
+            (REPLY_DATA, _) => return Err(Malformed),
+            (REPLY_ERROR, _) => is_error = true,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(Some(reply).filter(|_| !is_error))
+}
+
+/// Bytes that are no such message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("malformed message")]
+pub struct Malformed;
+
+impl From<DecodeError> for Malformed {
+    fn from(_: DecodeError) -> Self {
+        Self
+    }
+}
+
+impl From<std::str::Utf8Error> for Malformed {
+    fn from(_: std::str::Utf8Error) -> Self {
+        Self
+    }
+}
+
+/// A field of a message.
+enum Value<'a> {
+    Bytes(&'a [u8]),
+    Number(u64),
+    /// No field of ours has such a one.
+    Other,
+}
+
+/// Goes through the fields of a message.
+fn read<'a>(
+    mut bytes: &'a [u8], mut take: impl FnMut(u32, Value<'a>) -> Result<(), Malformed>,
+) -> Result<(), Malformed> {
+    while !bytes.is_empty() {
+        let (tag, wire_type) = decode_key(&mut bytes)?;
+        let value = match wire_type {
+            WireType::Varint => Value::Number(decode_varint(&mut bytes)?),
+            WireType::LengthDelimited => {
+                let len = usize::try_from(decode_varint(&mut bytes)?).map_err(|_| Malformed)?;
+                Value::Bytes(bytes.split_off(..len).ok_or(Malformed)?)
+            }
+            WireType::EndGroup
+            | WireType::SixtyFourBit
+            | WireType::StartGroup
+            | WireType::ThirtyTwoBit => {
+                skip_field(wire_type, tag, &mut bytes, DecodeContext::default())?;
+                Value::Other
+            }
+        };
+        take(tag, value)?;
+    }
+    Ok(())
+}
+
 // The tags of `Request`.
 const RPC_TYPE: u32 = 1;
 const SESSION: u32 = 2;
@@ -91,6 +239,10 @@ const ID: u32 = 1;
 const ROUTE: u32 = 2;
 const DATA: u32 = 3;
 const MSG_TYPE: u32 = 5;
+
+// Those of `Response`.
+const REPLY_DATA: u32 = 1;
+const REPLY_ERROR: u32 = 2;
 
 fn part_len(tag: u32, bytes: usize) -> usize {
     key_len(tag) + encoded_len_varint(bytes as u64) + bytes
@@ -130,7 +282,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protos::{Msg, Request};
+    use crate::protos::{Msg, Request, Response};
 
     fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
         prop::collection::vec(any::<u8>(), 0..300)
@@ -142,7 +294,57 @@ mod tests {
         prop::option::of(session)
     }
 
+    /// Bytes that are almost messages.
+    fn any_fields() -> impl Strategy<Value = Vec<u8>> {
+        let field = (0..7_u8, 0..6_u8, prop::collection::vec(any::<u8>(), 0..6));
+        let field = field.prop_map(|(tag, wire_type, value)| {
+            let mut field = vec![tag << 3 | wire_type];
+            if wire_type == 2 {
+                field.push(value.len() as u8);
+            }
+            field.extend(value);
+            field
+        });
+        prop::collection::vec(field, 0..5).prop_map(|fields| fields.concat())
+    }
+
+    fn asked(request: &Request) -> Asked<'_> {
+        let msg = request.msg.as_ref();
+        Asked {
+            rpc_type: request.r#type,
+            route: msg.map(|msg| &*msg.route),
+            data: msg.map(|msg| &*msg.data).unwrap_or_default(),
+            metadata: &request.metadata,
+        }
+    }
+
     proptest! {
+        #[test]
+        fn whatever_the_message_is_read_as_is_asked(
+            bytes in prop_oneof![any_bytes(), any_fields()], msg in any_fields(),
+        ) {
+            let mut bytes = bytes;
+            put_bytes(MSG, &msg, &mut bytes);
+            if let Ok(request) = Request::decode(&*bytes) {
+                prop_assert_eq!(Asked::decode(&bytes), Ok(asked(&request)));
+                prop_assert_eq!(Asked::rpc_type_of(&bytes), Ok(request.r#type));
+            }
+        }
+
+        #[test]
+        fn a_reply_is_read_as_what_it_is_written_as(
+            data in any_bytes(), bytes in prop_oneof![any_bytes(), any_fields()],
+        ) {
+            let response = Response { data: data.clone().into(), error: None };
+            let reply = encode_reply(&data);
+            prop_assert_eq!(decode_reply(&reply), Ok(Some(&*data)));
+            prop_assert_eq!(reply, response.encode_to_vec());
+            if let Ok(response) = Response::decode(&*bytes) {
+                let reply = response.error.is_none().then_some(&*response.data);
+                prop_assert_eq!(decode_reply(&bytes), Ok(reply));
+            }
+        }
+
         #[test]
         fn its_bytes_are_those_of_the_message(
             (is_user, is_notify) in any::<(bool, bool)>(), session in any_session(),
@@ -157,13 +359,13 @@ mod tests {
                 frontend_id: &frontend_id, metadata: &metadata,
             };
             let bytes = borrowed.encode_to_vec();
-            prop_assert_eq!(bytes.capacity(), bytes.len());
             let (r#type, route) = (msg_type.into(), route.clone());
             let msg = Msg { id, route, data: data.clone().into(), reply: String::new(), r#type };
             let owned = Request {
                 r#type: rpc_type.into(), session: session.clone(), msg: Some(msg),
                 frontend_id: frontend_id.clone(), metadata: metadata.clone().into(),
             };
+            prop_assert_eq!(Asked::decode(&bytes), Ok(asked(&owned)));
             prop_assert_eq!(bytes, owned.encode_to_vec());
         }
     }

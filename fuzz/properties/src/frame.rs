@@ -1,7 +1,10 @@
 //! Frames between servers: however a stream is cut, the same frames come out, and nothing is held
-//! for a claim.
+//! for a claim. What calls carry is read in place as it is as a whole.
 
 use pitaya_proto::link::{self, BODY_BYTES_MAX, Frame, FrameError, HEADER_BYTES};
+use pitaya_proto::protos::{Request, Response};
+use pitaya_proto::request::{self, Asked};
+use prost::Message as _;
 
 use crate::held_at_most;
 
@@ -15,6 +18,23 @@ pub fn frame(data: &[u8]) {
     }
     for frame in &whole.frames {
         comes_back_as_it_was(frame);
+    }
+    reads_as_prost_does(stream);
+}
+
+/// What a server asks and answers, read in place and as a whole.
+fn reads_as_prost_does(bytes: &[u8]) {
+    let (asked, reply) = (Asked::decode(bytes), request::decode_reply(bytes));
+    if let Ok(request) = Request::decode(bytes) {
+        let asked = asked.expect("it is a request");
+        assert_eq!(Asked::rpc_type_of(bytes), Ok(request.r#type));
+        let msg = request.msg.unwrap_or_default();
+        assert_eq!((asked.route.unwrap_or_default(), asked.data), (&*msg.route, &*msg.data));
+        assert_eq!((asked.rpc_type, asked.metadata), (request.r#type, &*request.metadata));
+    }
+    if let Ok(response) = Response::decode(bytes) {
+        let data = response.error.is_none().then_some(&*response.data);
+        assert_eq!(reply, Ok(data));
     }
 }
 

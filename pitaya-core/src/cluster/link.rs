@@ -6,9 +6,10 @@ mod parts;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use pitaya_proto::error::{self, Error};
 use pitaya_proto::link::{self, Frame, FrameTooLarge, Hello};
 use pitaya_proto::zlib::Scratch;
@@ -48,7 +49,7 @@ pub struct Link<W> {
     /// No call in flight is due before that.
     calls_due: Option<Instant>,
     /// Calls of the peer that are not answered.
-    serving: BTreeSet<u32>,
+    serving: Serving,
     /// Waiters who get no reply from the peer, and do not know it yet.
     failed: VecDeque<(W, Error)>,
     /// What happened besides, and is not told yet.
@@ -65,6 +66,9 @@ pub struct Link<W> {
     /// The peer sends no new calls.
     settled: bool,
 }
+
+#[expect(clippy::disallowed_types, reason = "nobody goes through it, so its order is not seen")]
+type Serving = std::collections::HashSet<u32, FixedState>;
 
 #[derive(Debug)]
 enum Sign {
@@ -89,7 +93,7 @@ impl<W> Link<W> {
             receiving: Receiving::default(),
             calls: Calls::new(config.conn.limits.link_calls_max),
             calls_due: None,
-            serving: BTreeSet::new(),
+            serving: Serving::default(),
             failed: VecDeque::new(),
             signs: VecDeque::new(),
             began: now,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use pitaya_proto::error::{self, Error};
 use pitaya_proto::protos::{self, MsgType, Request, Response, RpcType};
+use pitaya_proto::request::{self, Asked};
 use pitaya_proto::zlib::Scratch;
 use prost::Message as _;
 
@@ -48,8 +49,8 @@ pub enum PeerEvent<'e, W> {
         id: Option<u32>,
         /// When the caller stops waiting.
         deadline: Instant,
-        /// What it asks.
-        request: Box<Request>,
+        /// What it asks: a `Request`, to be read by [`Asked`](pitaya_proto::request::Asked).
+        request: Cow<'e, [u8]>,
     },
 }
 
@@ -123,22 +124,28 @@ impl<W> Peer<W> {
 
     /// Judges a call that came in: the event, if the owner has something to do at once.
     fn admit<'e>(
-        &mut self, now: Instant, id: Option<u32>, deadline: Instant, request: &[u8],
+        &mut self, now: Instant, id: Option<u32>, deadline: Instant, request: Cow<'e, [u8]>,
         scratch: &mut Scratch,
     ) -> Option<PeerEvent<'e, W>> {
-        let decoded = Request::decode(request).map_err(|_| Error::bad_request("malformed request"));
-        let admitted = decoded.and_then(|request| match RpcType::try_from(request.r#type) {
-            Ok(RpcType::User) => {
-                let request = Box::new(request);
-                Ok(Some(PeerEvent::Remote { id, deadline, request }))
-            }
-            Ok(RpcType::Sys) => self.arrive(now, id, deadline, request),
-            Err(_) => Err(Error::bad_request("invalid rpc type")),
-        });
-        admitted.unwrap_or_else(|why| {
+        self.judge(now, id, deadline, request).unwrap_or_else(|why| {
             self.refuse(now, id, &why, scratch);
             None
         })
+    }
+
+    fn judge<'e>(
+        &mut self, now: Instant, id: Option<u32>, deadline: Instant, request: Cow<'e, [u8]>,
+    ) -> Result<Option<PeerEvent<'e, W>>, Error> {
+        let malformed = || Error::bad_request("malformed request");
+        let rpc_type = Asked::rpc_type_of(&request).map_err(|_| malformed())?;
+        match RpcType::try_from(rpc_type) {
+            Ok(RpcType::User) => Ok(Some(PeerEvent::Remote { id, deadline, request })),
+            Ok(RpcType::Sys) => {
+                let request = Request::decode(&*request).map_err(|_| malformed())?;
+                self.arrive(now, id, deadline, request)
+            }
+            Err(_) => Err(Error::bad_request("invalid rpc type")),
+        }
     }
 
     /// A session of the peer calls.
@@ -200,7 +207,7 @@ impl<W> Peer<W> {
                 let id = id_of(request);
                 match reply {
                     Ok(data) => {
-                        let response = Response { data, error: None }.encode_to_vec().into();
+                        let response = request::encode_reply(&data).into();
                         let lane = Lane::Session(session.number());
                         let reply = LinkCommand::Reply { id, lane, response };
                         self.link.handle_command(now, reply, scratch);
@@ -286,7 +293,7 @@ impl<W> Machine for Peer<W> {
                 Next::NeedBytes => return Next::NeedBytes,
                 Next::Paused => return Next::Paused,
                 Next::Event(LinkEvent::Call { id, deadline, request }) => {
-                    let Some(event) = self.admit(now, id, deadline, &request, scratch) else {
+                    let Some(event) = self.admit(now, id, deadline, request, scratch) else {
                         continue;
                     };
                     event

@@ -33,7 +33,7 @@ impl Forwarding {
         &mut self, shared: &Shared<R>, peers: &Peers, session: &SessionHandle, address: &Address,
         call: &Forward<'_>,
     ) -> Result<(), Error> {
-        let route = RouteName::parse(call.route.as_bytes())?;
+        let route = RouteName::of(&call.route)?;
         let kind = route.kind.ok_or(error::SERVER_TYPE_MISSING)?;
         if peers.forwards_to.as_ref().is_some_and(|kinds| !kinds.contains(kind)) {
             return Err(error::ROUTE_NOT_PUBLIC.into());

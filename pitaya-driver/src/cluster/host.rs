@@ -174,7 +174,7 @@ fn choose(peers: &Peers, to: Option<&ServerId>, call: &RemoteCall<'_>) -> Result
         Some(id) if *id == me.id => return Err(error::CALL_TO_SELF.into()),
         Some(id) => members.by_id(id).cloned().ok_or(error::SERVER_NOT_FOUND)?,
         None => {
-            let route = RouteName::parse(call.route.as_bytes())?;
+            let route = RouteName::of(call.route)?;
             let kind = route.kind.ok_or(error::SERVER_TYPE_MISSING)?;
             if *kind == *me.kind {
                 return Err(error::CALL_TO_SELF.into());

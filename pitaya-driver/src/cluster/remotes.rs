@@ -15,7 +15,7 @@ use pitaya_core::{
 };
 use pitaya_proto::error;
 use pitaya_proto::handshake::HandshakeRequest;
-use pitaya_proto::protos::Request;
+use pitaya_proto::request::Asked;
 
 use crate::cluster::sys;
 use crate::runtime::Runtime;
@@ -44,27 +44,30 @@ impl<R: Runtime> Remotes<R> {
 
     /// Answers a call of another server.
     pub(super) fn call(
-        &self, cx: &mut Context<'_>, from: &ServerId, deadline: Instant, request: Request,
+        &self, cx: &mut Context<'_>, from: &ServerId, deadline: Instant, request: &[u8],
         watch: &mut Watch,
     ) -> Answer {
-        let Some(msg) = request.msg else {
+        let Ok(Asked { route, data, metadata, .. }) = Asked::decode(request) else {
+            return Answer::Is(Err(Error::bad_request("malformed request")));
+        };
+        let Some(name) = route else {
             return Answer::Is(Err(Error::bad_request("a call without a message")));
         };
-        if let Some(work) = sys::call(&self.shared, from, &msg.route, &msg.data) {
+        if let Some(work) = sys::call(&self.shared, from, name, data) {
             return Answer::Will(work);
         }
         let routes = &self.shared.handlers.routes;
-        let route = routes.id(&msg.route).filter(|id| {
+        let route = routes.id(name).filter(|id| {
             // Handlers want a session, which no server has.
             routes.entry(*id).visibility == Visibility::Internal
         });
         let Some(route) = route else {
-            let error = Error::from(error::ROUTE_NOT_FOUND).with_metadata("route", &msg.route);
+            let error = Error::from(error::ROUTE_NOT_FOUND).with_metadata("route", name);
             return Answer::Is(Err(error));
         };
         let call = Call {
-            body: Cow::Borrowed(&msg.data),
-            context: Carried::decode(&request.metadata),
+            body: Cow::Borrowed(data),
+            context: Carried::decode(metadata),
             deadline,
             key: CallKey::UNNAMED,
             origin: Origin::Server,

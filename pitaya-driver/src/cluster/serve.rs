@@ -20,8 +20,7 @@ use pitaya_core::planted::mutant;
 use pitaya_core::session::{Host, HostFuture, SessionHandle};
 use pitaya_core::{CallKey, Counter, Error, Instant, Reply, RouteId, SessionId};
 use pitaya_proto::link::Known;
-use pitaya_proto::protos::{Request, Response};
-use prost::Message as _;
+use pitaya_proto::request;
 
 use crate::cluster::guest::GuestHost;
 use crate::cluster::peers::Peers;
@@ -288,7 +287,7 @@ impl<R: Runtime> ServePeer<R> {
             }
             Done::Remote(None, _) => {}
             Done::Remote(Some(id), result) => {
-                let response = result.map(|data| Response { data, error: None }.encode_to_vec());
+                let response = result.map(|data| request::encode_reply(&data));
                 let response = response.map_or_else(|error| refusal(&error), Bytes::from);
                 let reply = LinkCommand::Reply { id, lane: Lane::Alone, response };
                 commands.push(PeerCommand::Link(reply));
@@ -298,7 +297,7 @@ impl<R: Runtime> ServePeer<R> {
 
     /// Starts what the peer itself asks.
     fn start_remote(
-        &mut self, cx: &mut Context<'_>, id: Option<u32>, deadline: Instant, request: Request,
+        &mut self, cx: &mut Context<'_>, id: Option<u32>, deadline: Instant, request: &[u8],
         commands: &mut Decided,
     ) {
         let from = &self.peer.as_ref().expect("calls come after the opening").id;
@@ -344,7 +343,7 @@ impl<R: Runtime> Serve<Peer<Waiter>> for ServePeer<R> {
             PeerEvent::Call(call) => self.start(cx, call, commands),
             PeerEvent::Link(event) => self.handle_link(event, commands),
             PeerEvent::Remote { id, deadline, request } => {
-                self.start_remote(cx, id, deadline, *request, commands);
+                self.start_remote(cx, id, deadline, &request, commands);
             }
         }
     }

@@ -10,6 +10,7 @@ use pitaya_core::planted::mutant;
 use pitaya_core::{CallKey, Command, Error, Instant, Limits, Reply, RouteTable};
 use pitaya_proto::error;
 use pitaya_proto::protos::Response;
+use pitaya_proto::request;
 use prost::Message as _;
 
 use crate::mailbox::{Mailbox, Sent};
@@ -156,8 +157,11 @@ impl Drop for Waiter {
 
 /// What a response says.
 fn read(response: &[u8]) -> Result<Bytes, Error> {
-    let response = Response::decode(response)
-        .map_err(|_| Error::unknown("malformed response of another server"))?;
+    let malformed = || Error::unknown("malformed response of another server");
+    if let Some(data) = request::decode_reply(response).map_err(|_| malformed())? {
+        return Ok(Bytes::copy_from_slice(data));
+    }
+    let response = Response::decode(response).map_err(|_| malformed())?;
     let Some(error) = response.error else { return Ok(response.data) };
     let code = if error.code.is_empty() { error::UNKNOWN.to_owned() } else { error.code };
     Err(Error { code: code.into(), msg: error.msg.into(), metadata: error.metadata })

@@ -7,7 +7,8 @@ use std::io;
 use std::net::TcpListener;
 
 use foldhash::fast::RandomState;
-use pitaya_proto::protos::{Msg, Request, Response, RpcType};
+use pitaya_proto::protos::{MsgType, Response, RpcType};
+use pitaya_proto::request::{Asked, RequestRef};
 use pitaya_tokio::block_on;
 use prost::Message;
 
@@ -22,10 +23,9 @@ pub(crate) fn answer(listener: TcpListener) -> io::Result<()> {
     let mut handlers = HashMap::<&str, fn(Blob) -> Blob, RandomState>::default();
     handlers.insert(REPEAT, |blob| blob);
     mux::answer_by(listener, |request, response| {
-        let data = Request::decode(request).ok().and_then(|request| {
-            let msg = request.msg?;
-            let handler = handlers.get(&*msg.route)?;
-            Some(handler(Blob::decode(msg.data).ok()?).encode_to_vec().into())
+        let data = Asked::decode(request).ok().and_then(|asked| {
+            let handler = handlers.get(asked.route?)?;
+            Some(handler(Blob::decode(asked.data).ok()?).encode_to_vec().into())
         });
         // What cannot be read is answered by nothing, which is a wrong reply.
         let answer = Response { data: data.unwrap_or_default(), error: None };
@@ -44,11 +44,18 @@ impl Caller for SameWork {
     type Reply = Blob;
 
     async fn call(&mut self, body: [u8; BODY_BYTES]) -> io::Result<Blob> {
-        let data = Blob { bytes: body.to_vec() }.encode_to_vec().into();
-        let msg = Msg { route: REPEAT.to_owned(), data, ..Msg::default() };
-        let request =
-            Request { r#type: RpcType::User.into(), msg: Some(msg), ..Request::default() };
-        let response = self.0.ask(&request.encode_to_vec()).await?;
+        let request = RequestRef {
+            rpc_type: RpcType::User,
+            session: None,
+            id: 0,
+            route: REPEAT,
+            data: &Blob { bytes: body.to_vec() }.encode_to_vec(),
+            msg_type: MsgType::MsgRequest,
+            frontend_id: "gate",
+            metadata: &[],
+        };
+        let request = request.encode_to_vec();
+        let response = self.0.ask(&request).await?;
         let response = Response::decode(&*response).map_err(io::Error::other)?;
         Blob::decode(response.data).map_err(io::Error::other)
     }
