@@ -1,6 +1,7 @@
 //! Calls between servers as they are sent and read, without copying their parts.
 //!
 //! What `prost` generates owns all parts of a message, which costs as much as the rest of a call.
+//! Its `encoding` is for generated code and may change: a test compares each message with it.
 
 use prost::encoding::{
     DecodeContext, WireType, decode_key, decode_varint, encode_key, encode_varint,

@@ -41,9 +41,15 @@ pub fn gate() -> App {
         users.kick("gate", [uid], "go").await
     }
     async fn trail(mut ctx: Ctx) -> Result<(Vec<String>, u64), Error> {
+        ctx.sleep(Duration::from_secs(1)).await;
         ctx.context = ctx.context.with("began", "gate".into());
         let trail: Trail = ctx.rpc("room.scores.trail", &Trail::default()).await?;
         Ok((trail.steps, trail.remaining_millis))
+    }
+    async fn name(ctx: Ctx, Payload(id): Payload<String>) -> Result<Vec<String>, Error> {
+        let id = ServerId::new(&id).ok_or_else(|| Error::unknown("no name"))?;
+        let named: Trail = ctx.rpc_to(&id, "room.scores.name", &Trail::default()).await?;
+        Ok(named.steps)
     }
     async fn call_own_kind(ctx: Ctx) -> Result<(), Error> {
         ctx.rpc("gate.trails.end", &Trail::default()).await.map(|_: Trail| ())
@@ -65,6 +71,7 @@ pub fn gate() -> App {
                 .route("double", double)
                 .route("kick", kick)
                 .route("trail", trail)
+                .route("name", name)
                 .route("own", call_own_kind)
                 .route("servers", servers)
         })
@@ -152,6 +159,9 @@ pub fn room(name: &str) -> App<String> {
                 .route("shout", shout)
         })
         .remote("scores.double", double)
+        .remote("scores.name", |State(room): State<String>| async move {
+            Ok::<_, Error>(Trail { steps: vec![room], remaining_millis: 0 })
+        })
         .remote("scores.trail", trail)
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pitaya_core::cluster::Rule;
+use pitaya_core::cluster::{Routed, Rule, ServerId};
 use pitaya_core::{CloseReason, Counter, Json, Limits, RequestError};
 use pitaya_driver::cluster::Plain;
 use pitaya_driver::{Client, Cluster, Server, ServerHandle};
@@ -65,6 +65,23 @@ fn a_session_stays_with_its_room_and_its_calls_keep_their_order() {
             assert_eq!(rooms.len(), 1);
         });
     }
+}
+
+#[test]
+fn a_rule_of_the_cluster_says_which_room_answers() {
+    sim::run(1, |sim| async move {
+        let cluster = World::start_with(&sim, 1, 3, |cluster| {
+            cluster.rule("room", Rule::custom(|call| ServerId::new(&said(call)?)))
+        });
+        let cluster = cluster.await;
+        let client = cluster.connect(0).await;
+        for name in ["room-2", "room-0", "room-1", "room-2"] {
+            let said: String = client.request("room.hall.echo", &name).await.unwrap();
+            assert_eq!(said, format!("{name}: {name}"));
+        }
+        let nobody = client.request::<_, String>("room.hall.echo", &"room-9").await.unwrap_err();
+        assert_eq!(nobody.to_string(), "PIT-500: no servers available of this type");
+    });
 }
 
 #[test]
@@ -160,6 +177,7 @@ fn a_room_kicks_a_client_that_it_does_not_have() {
         sim::run(seed, |sim| async move {
             let cluster = World::start(&sim, 1, 1).await;
             let client = cluster.connect(0).await;
+            // It is answered or not, as it happens.
             let _ = client.request::<_, ()>("room.hall.kick", &()).await;
             assert_eq!(client.closed().await, CloseReason::Kicked(Some("out".to_owned())));
         });
@@ -174,7 +192,8 @@ fn what_travels_with_a_call_goes_on_to_the_next_server_and_its_deadline_does_not
         let (steps, remaining): (Vec<String>, u64) =
             client.request("gate.me.trail", &()).await.unwrap();
         assert_eq!(steps, ["gate", "room"]);
-        let most = Limits::default().call_deadline.as_millis() as u64 - 1000;
+        // The gate and the room each took a second of it.
+        let most = Limits::default().call_deadline.as_millis() as u64 - 2000;
         assert!((most - 500..=most).contains(&remaining), "{remaining} ms are left");
     });
 }
@@ -208,8 +227,12 @@ fn handlers_see_every_server_with_what_it_says_of_itself() {
 #[test]
 fn servers_call_each_other_and_get_what_the_other_answers() {
     sim::run(1, |sim| async move {
-        let cluster = World::start(&sim, 1, 1).await;
+        let cluster = World::start(&sim, 1, 3).await;
         let client = cluster.connect(0).await;
+        for id in ["room-2", "room-0", "room-1"] {
+            let named: Vec<String> = client.request("gate.me.name", &id).await.unwrap();
+            assert_eq!(named, [id]);
+        }
         let doubled: i64 = client.request("gate.me.double", &21).await.unwrap();
         assert_eq!(doubled, 42);
         let failed = client.request::<_, i64>("gate.me.double", &-1).await;
@@ -241,16 +264,28 @@ fn a_room_that_leaves_answers_what_it_has_and_then_others_are_asked() {
     }
 }
 
+/// The text that a call has for its argument.
+fn said(call: &Routed<'_>) -> Option<String> {
+    serde_json::from_slice(call.payload).ok()
+}
+
 /// Gates and rooms that find each other by the first gate.
 struct World {
     sim: Sim,
+    settings: fn(Cluster) -> Cluster,
     gates: Vec<ServerHandle<Sim>>,
     rooms: Vec<ServerHandle<Sim>>,
 }
 
 impl World {
     async fn start(sim: &Sim, gates: usize, rooms: usize) -> Self {
-        let mut world = Self { sim: sim.clone(), gates: Vec::new(), rooms: Vec::new() };
+        Self::start_with(sim, gates, rooms, |cluster| cluster).await
+    }
+
+    async fn start_with(
+        sim: &Sim, gates: usize, rooms: usize, settings: fn(Cluster) -> Cluster,
+    ) -> Self {
+        let mut world = Self { sim: sim.clone(), settings, gates: Vec::new(), rooms: Vec::new() };
         for at in 0..gates {
             let gate = Server::new("gate", gate()).tcp("127.0.0.1:0");
             world.gates.push(world.join(gate, &format!("gate-{at}"), at).await);
@@ -272,7 +307,7 @@ impl World {
     async fn join(&self, server: Server<Sim>, name: &str, at: usize) -> ServerHandle<Sim> {
         let network = Plain::bind(self.sim.clone(), address(at)).await.unwrap();
         let cluster = Cluster::over(network).id(name).seeds([address(0).to_string()]);
-        let cluster = cluster.rule("score", Rule::Random).metadata("floor", at.to_string());
+        let cluster = (self.settings)(cluster).metadata("floor", at.to_string());
         let limits = Limits::default().link_part_bytes_max(256);
         server.cluster(cluster).limits(limits).start_on(self.sim.clone()).await.unwrap()
     }

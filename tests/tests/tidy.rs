@@ -369,7 +369,9 @@ fn notices(rule: Rule, good: &str, bad: &str) {
 
 /// Every Rust file that a person wrote.
 fn sources() -> Vec<Source> {
-    sources_in("")
+    let sources = sources_in("");
+    assert!(sources.len() > 100, "files were not found");
+    sources
 }
 
 /// Those below a folder.

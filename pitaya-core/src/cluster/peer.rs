@@ -110,7 +110,7 @@ impl<W> Peer<W> {
         }
     }
 
-    /// The last call is the end of a link that is left. Whether it has come.
+    /// Ends a link that is left once no call is in flight; whether it did.
     fn update(&mut self, now: Instant, scratch: &mut Scratch) -> bool {
         let is_idle = || self.link.is_settled() && self.guests.sessions().next().is_none();
         let ends = self.leaves && (is_idle() || mutant("a server that leaves does not wait"));

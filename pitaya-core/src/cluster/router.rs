@@ -41,7 +41,7 @@ use crate::{Rng, SessionId};
 ///     session: None,
 ///     uid: None,
 /// };
-/// let server = router.decide(&call, None, &mut Rng::new(1)).expect("there is a room 2");
+/// let server = router.decide_alone(&call, &mut Rng::new(1)).expect("there is a room 2");
 /// assert_eq!(server.id.as_str(), "room-2");
 /// # Ok::<(), pitaya_core::Error>(())
 /// ```
@@ -106,19 +106,27 @@ impl Router {
         self
     }
 
-    /// The server that gets the call; nobody if there is no candidate, or a custom rule says so.
-    /// A call of this server by itself has nothing `kept`.
+    /// The server that gets the call of a session; nobody if there is no candidate, or a custom rule
+    /// says so.
     ///
     /// The call is for that life of the server: if it is over before the call is sent, that needs a
     /// new decision.
     pub fn decide(
-        &self, routed: &Routed<'_>, kept: Option<&mut Kept>, rng: &mut Rng,
+        &self, routed: &Routed<'_>, kept: &mut Kept, rng: &mut Rng,
+    ) -> Option<Arc<ServerInfo>> {
+        self.decide_by(routed, rng, |rng| kept.stick(routed.candidates, rng))
+    }
+
+    /// The same for a call of this server by itself, for which nothing is kept.
+    pub fn decide_alone(&self, routed: &Routed<'_>, rng: &mut Rng) -> Option<Arc<ServerInfo>> {
+        self.decide_by(routed, rng, |rng| pick(routed.candidates, rng).cloned())
+    }
+
+    fn decide_by(
+        &self, routed: &Routed<'_>, rng: &mut Rng,
+        stick: impl FnOnce(&mut Rng) -> Option<Arc<ServerInfo>>,
     ) -> Option<Arc<ServerInfo>> {
         let candidates = routed.candidates;
-        let stick = |rng: &mut Rng| match kept {
-            Some(kept) => kept.stick(candidates, rng),
-            None => pick(candidates, rng).cloned(),
-        };
         let Some(ruled) = self.rules.get(&candidates.first()?.kind) else { return stick(rng) };
         let server = match (&ruled.rule, routed.uid) {
             (Rule::Sticky, _) | (Rule::ByUid, None) => return stick(rng),
@@ -227,7 +235,7 @@ mod tests {
         }
 
         fn decide(&mut self, routed: &Routed<'_>) -> Option<Arc<ServerInfo>> {
-            self.router.decide(routed, Some(&mut self.kept), &mut self.rng)
+            self.router.decide(routed, &mut self.kept, &mut self.rng)
         }
 
         fn name(&mut self, routed: &Routed<'_>) -> Option<String> {
@@ -342,6 +350,17 @@ mod tests {
         for at in 0..3 {
             let sessions: usize = shares.iter().map(|share| share[at]).sum();
             assert!((850..1150).contains(&sessions), "{sessions}");
+        }
+    }
+
+    #[test]
+    fn calls_of_a_server_by_itself_spread_over_the_servers() {
+        let (rooms, mut trial) = (lives("room", &ROOMS), Trial::of(Rule::Sticky));
+        let mut decide = || trial.router.decide_alone(&routed(&rooms), &mut trial.rng).unwrap();
+        let decided: Vec<_> = (0..300).map(|_| decide()).collect();
+        for room in &rooms {
+            let calls = decided.iter().filter(|it| Arc::ptr_eq(it, room)).count();
+            assert!((70..130).contains(&calls), "{calls} of 300");
         }
     }
 

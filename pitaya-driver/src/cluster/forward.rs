@@ -11,7 +11,7 @@ use pitaya_proto::protos::{MsgType, RpcType, Session};
 use pitaya_proto::request::RequestRef;
 use pitaya_proto::route::RouteName;
 
-use crate::cluster::peers::{Peers, lock};
+use crate::cluster::peers::Peers;
 use crate::cluster::way::{To, Way};
 use crate::runtime::Runtime;
 use crate::server::{Address, Shared};
@@ -47,7 +47,7 @@ impl Forwarding {
             session: Some(session.id()),
             uid: session.uid(),
         };
-        let server = peers.router.decide(&routed, Some(&mut self.kept), &mut lock(&peers.rng));
+        let server = peers.router.decide(&routed, &mut self.kept, &mut peers.rng());
         let life = Life::from(&*server.ok_or(error::NO_SERVERS)?);
         let way = self.way(peers, session.id(), life)?;
         let request = Bytes::from(self.request(peers, session, call));
@@ -59,7 +59,7 @@ impl Forwarding {
         };
         let routes = Arc::clone(&shared.handlers.routes);
         let waiter = way.waiter(To::Player(Arc::clone(address), key, routes));
-        way.call(deadline, lane, request, waiter);
+        way.call(deadline, lane, request, waiter, &shared.config.counters);
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use pitaya_proto::request::RequestRef;
 use pitaya_proto::route::RouteName;
 use prost::Message as _;
 
-use crate::cluster::peers::{Peers, lock};
+use crate::cluster::peers::Peers;
 use crate::cluster::sys;
 use crate::cluster::way::{To, Way};
 use crate::runtime::Runtime;
@@ -40,7 +40,8 @@ pub(super) fn remote<R: Runtime>(
     };
     let (teller, told) = oneshot::channel();
     let waiter = way.waiter(To::Caller(teller));
-    way.call(call.deadline, Lane::Alone, request.encode_to_vec().into(), waiter);
+    let (request, counters) = (request.encode_to_vec().into(), &shared.config.counters);
+    way.call(call.deadline, Lane::Alone, request, waiter, counters);
     Box::pin(async move { told.await.unwrap_or_else(|_| Err(error::SERVER_LOST.into())) })
 }
 
@@ -187,7 +188,7 @@ fn choose(peers: &Peers, to: Option<&ServerId>, call: &RemoteCall<'_>) -> Result
                 session: None,
                 uid: None,
             };
-            let server = peers.router.decide(&routed, None, &mut lock(&peers.rng));
+            let server = peers.router.decide_alone(&routed, &mut peers.rng());
             server.ok_or(error::NO_SERVERS)?
         }
     };

@@ -35,7 +35,7 @@ pub(crate) struct Peers {
     pub(super) router: Router,
     /// The kinds of servers that clients may reach; all if there is no list.
     pub(super) forwards_to: Option<BTreeSet<String>>,
-    pub(super) rng: Mutex<Rng>,
+    rng: Mutex<Rng>,
     listeners: Vec<Box<OnMember>>,
     news: Mutex<News>,
     hub: Mutex<Hub<Way>>,
@@ -94,6 +94,12 @@ impl Peers {
     /// The number of the next dial.
     pub(super) fn next_dial(&self) -> u64 {
         self.dialled.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// What one decision draws from. It is not the one that all share, since a rule of the
+    /// application runs with it.
+    pub(super) fn rng(&self) -> Rng {
+        Rng::new(lock(&self.rng).next_u64())
     }
 
     /// How a life of a server is reached.

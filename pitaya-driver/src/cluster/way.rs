@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_channel::oneshot;
 use pitaya_core::cluster::{Lane, LinkCommand, LinkEnd, PeerCommand};
 use pitaya_core::planted::mutant;
-use pitaya_core::{CallKey, Command, Error, Instant, Limits, Reply, RouteTable};
+use pitaya_core::{CallKey, Command, Counter, Counters, Error, Instant, Limits, Reply, RouteTable};
 use pitaya_proto::error;
 use pitaya_proto::protos::Response;
 use pitaya_proto::request;
@@ -55,8 +55,11 @@ impl Way {
         }
     }
 
-    /// Calls the peer. If that cannot be, the waiter is told at once.
-    pub(super) fn call(&self, deadline: Instant, lane: Lane, request: Bytes, waiter: Waiter) {
+    /// Calls the peer. If that cannot be, the waiter is told at once; one for whom there is no room
+    /// is counted.
+    pub(super) fn call(
+        &self, deadline: Instant, lane: Lane, request: Bytes, waiter: Waiter, counters: &Counters,
+    ) {
         let (bytes, mut waiter) = (request.len(), Some(waiter));
         let call = || {
             let waiter = waiter.take().expect("a command is made once");
@@ -65,6 +68,7 @@ impl Way {
         let sent = self.mailbox.send_made(bytes, call);
         // Where nobody reads any more, the waiter is told by being dropped.
         if let (Sent::Full, Some(waiter)) = (sent, waiter) {
+            counters.add(Counter::LinkCallsRefused);
             waiter.tell(Err(error::SERVER_BUSY.into()));
         }
     }
