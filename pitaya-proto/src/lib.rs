@@ -4,9 +4,10 @@
 //! a [route] and a body, which may be [compressed](zlib). The first packet of either side is a
 //! [handshake].
 //!
-//! Decoding borrows from the bytes it is given. Encoding appends to a buffer of the caller, but for
-//! a [request], which makes one of its length, and refuses what the wire cannot carry. Nothing here panics on bytes from outside or allocates what
-//! they merely claim; every bound is a parameter, with its default in [limits].
+//! Decoding borrows from the bytes it is given. Encoding appends to a buffer of the caller, but a
+//! [request] makes one of its length, and refuses what the wire cannot carry. Nothing here panics on
+//! bytes from outside or allocates what they merely claim; every bound is a parameter, with its
+//! default in [limits].
 //!
 //! ```
 //! use pitaya_proto::message::{Body, Message, Route};

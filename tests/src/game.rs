@@ -97,6 +97,10 @@ async fn who(session: Session) -> Result<(String, u32), Error> {
     Ok((uid, session.get("level").unwrap_or_default()))
 }
 
+async fn shout(users: Users, Payload(shout): Payload<Shout<String>>) -> Result<Vec<String>, Error> {
+    users.push("gate", shout.uids, "onShout", &shout.text).await
+}
+
 /// A room that says by which name it is called.
 pub fn room(name: &str) -> App<String> {
     async fn echo(State(room): State<String>, Payload(text): Payload<String>) -> Reply {
@@ -129,11 +133,30 @@ pub fn room(name: &str) -> App<String> {
     async fn hit(session: Session, Payload(times): Payload<u32>) -> Result<(), Error> {
         (0..times).try_for_each(|at| session.push("onHit", &at))
     }
-    async fn shout(
-        users: Users, Payload(shout): Payload<Shout<String>>,
+    async fn shout_late(
+        ctx: Ctx, users: Users, late: Payload<Shout<String>>,
     ) -> Result<Vec<String>, Error> {
-        users.push("gate", shout.uids, "onShout", &shout.text).await
+        ctx.sleep(Duration::from_secs(2)).await;
+        shout(users, late).await
     }
+    let app = App::new(name.to_owned()).nest("hall", |hall| {
+        hall.route("echo", echo)
+            .route("count", count)
+            .route("fail", fail)
+            .route("slow", slow)
+            .route("rest", rest)
+            .route("login", come)
+            .route("who", who)
+            .route("hit", hit)
+            .route("kick", kick)
+            .route("shout", shout)
+            .route("shout_late", shout_late)
+    });
+    with_remotes(app)
+}
+
+/// What servers ask of a room.
+fn with_remotes(app: App<String>) -> App<String> {
     async fn double(Payload(score): Payload<Score>) -> Result<Score, Error> {
         if score.points < 0 {
             return Err(Error::new("SCORE-1", "negative"));
@@ -145,20 +168,7 @@ pub fn room(name: &str) -> App<String> {
         ctx.context = ctx.context.with("then", "room".into());
         ctx.rpc("gate.trails.end", &Trail::default()).await
     }
-    App::new(name.to_owned())
-        .nest("hall", |hall| {
-            hall.route("echo", echo)
-                .route("count", count)
-                .route("fail", fail)
-                .route("slow", slow)
-                .route("rest", rest)
-                .route("login", come)
-                .route("who", who)
-                .route("hit", hit)
-                .route("kick", kick)
-                .route("shout", shout)
-        })
-        .remote("scores.double", double)
+    app.remote("scores.double", double)
         .remote("scores.name", |State(room): State<String>| async move {
             Ok::<_, Error>(Trail { steps: vec![room], remaining_millis: 0 })
         })

@@ -264,6 +264,27 @@ fn a_room_that_leaves_answers_what_it_has_and_then_others_are_asked() {
     }
 }
 
+#[test]
+fn a_handler_of_a_room_that_leaves_reaches_users_of_other_gates_until_it_ends() {
+    for seed in sim::seeds(20) {
+        sim::run(seed, |sim| async move {
+            let mut cluster = World::start(&sim, 2, 1).await;
+            let (ann, bob) = (cluster.connect(0).await, cluster.connect(1).await);
+            let _: () = bob.request("gate.me.login", &"bob").await.unwrap();
+            let mut shouts = bob.subscribe::<String>("onShout");
+            let shout = serde_json::to_value(Shout { uids: vec!["bob"], text: "late" }).unwrap();
+            let shouted = ann.request::<_, Vec<String>>("room.hall.shout_late", &shout);
+            let mut shouted = std::pin::pin!(shouted);
+            assert!(futures_lite::future::poll_once(&mut shouted).await.is_none());
+            sim.sleep(Duration::from_millis(500)).await;
+            let leaves = sim.start(cluster.rooms.remove(0).shutdown());
+            assert_eq!(shouted.await.unwrap(), [""; 0]);
+            assert_eq!(shouts.next().await.as_deref(), Some("late"));
+            leaves.await;
+        });
+    }
+}
+
 /// The text that a call has for its argument.
 fn said(call: &Routed<'_>) -> Option<String> {
     serde_json::from_slice(call.payload).ok()

@@ -106,8 +106,8 @@ impl Router {
         self
     }
 
-    /// The server that gets the call of a session; nobody if there is no candidate, or a custom rule
-    /// says so.
+    /// The server that gets the call of a session; nobody if there is no candidate, or a custom
+    /// rule says so.
     ///
     /// The call is for that life of the server: if it is over before the call is sent, that needs a
     /// new decision.

@@ -46,6 +46,8 @@ pub(crate) struct Peers {
     dialled: AtomicU64,
     /// Links that are open or opening.
     pub(super) links: AtomicUsize,
+    /// Handlers that other servers wait for.
+    pub(super) handlers: AtomicUsize,
     /// Which life of a server was found at an address that was dialled, this one included.
     found: Mutex<BTreeMap<SocketAddr, Life>>,
 }
@@ -82,6 +84,7 @@ impl Peers {
             sessions: Mutex::default(),
             dialled: AtomicU64::new(0),
             links: AtomicUsize::new(0),
+            handlers: AtomicUsize::new(0),
             found: Mutex::default(),
         }
     }
@@ -161,6 +164,11 @@ impl Peers {
     /// How many links there are, those included that are of no use.
     pub(crate) fn links(&self) -> usize {
         self.links.load(Ordering::Acquire)
+    }
+
+    /// How many handlers other servers wait for.
+    pub(crate) fn handlers(&self) -> usize {
+        self.handlers.load(Ordering::Acquire)
     }
 
     fn ways(&self) -> Vec<Way> {

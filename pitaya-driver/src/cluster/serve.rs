@@ -264,10 +264,23 @@ impl<R: Runtime> ServePeer<R> {
             read(&shared, polled.await)
         });
         self.aborts.insert((session, key), abort);
-        self.running.push(Box::pin(async move {
+        self.run(Box::pin(async move {
             let done = work.await;
             done.map_or(Done::Aborted, |result| Done::Guest(session, key, result))
         }));
+    }
+
+    fn run(&mut self, work: HostFuture<Done>) {
+        self.peers.handlers.fetch_add(1, Ordering::Relaxed);
+        self.running.push(work);
+    }
+
+    /// So many handlers have ended, for which a server that stops may wait.
+    fn note_ended(&self, handlers: usize) {
+        self.peers.handlers.fetch_sub(handlers, Ordering::Release);
+        if self.shared.stops() {
+            self.shared.wake_all();
+        }
     }
 
     fn read(&self, reply: Reply) -> Result<Bytes, Error> {
@@ -304,7 +317,7 @@ impl<R: Runtime> ServePeer<R> {
         match self.remotes.call(cx, from, deadline, request, &mut self.watch) {
             Answer::Is(result) => self.answer(Done::Remote(id, result), commands),
             Answer::Will(work) => {
-                self.running.push(Box::pin(async move { Done::Remote(id, work.await) }));
+                self.run(Box::pin(async move { Done::Remote(id, work.await) }));
                 self.poll_running(cx, commands);
             }
         }
@@ -315,6 +328,7 @@ impl<R: Runtime> Drop for ServePeer<R> {
     /// A link that is cut off, or whose task panicked, leaves nothing behind.
     fn drop(&mut self) {
         self.leave();
+        self.note_ended(self.running.len());
         self.peers.links.fetch_sub(1, Ordering::Release);
         self.shared.wake_all();
     }
@@ -360,6 +374,7 @@ impl<R: Runtime> Serve<Peer<Waiter>> for ServePeer<R> {
 impl<R: Runtime> ServePeer<R> {
     fn poll_running(&mut self, cx: &mut Context<'_>, commands: &mut Decided) {
         while let Poll::Ready(Some(done)) = Pin::new(&mut self.running).poll_next(cx) {
+            self.note_ended(1);
             self.answer(done, commands);
         }
     }

@@ -361,7 +361,9 @@ impl<R: Runtime> ServerHandle<R> {
         let runtime = self.shared.runtime.clone();
         let mut timeout =
             Sleep::lasting(&self.shared.timers, runtime.clone(), limits.shutdown_timeout);
-        let mut drained = self.shared.wait_until_empty(&mut timeout).await;
+        // A handler that still runs may need any of the other servers.
+        let mut drained = self.shared.wait_until_empty(&mut timeout).await
+            && self.shared.wait_until_idle(&mut timeout).await;
         if let Some(peers) = self.shared.peers.as_ref().filter(|_| drained) {
             peers.leave();
             drained = self.shared.wait_until_alone(&mut timeout).await;

@@ -251,6 +251,12 @@ impl<R: Runtime> Shared<R> {
         self.wait_until(empty, timeout).await
     }
 
+    /// Waits until no handler runs for another server; `false` if the time ran out first.
+    pub(super) async fn wait_until_idle(&self, timeout: &mut Sleep<R>) -> bool {
+        let idle = || self.peers.as_ref().is_none_or(|peers| peers.handlers() == 0);
+        self.wait_until(idle, timeout).await
+    }
+
     /// Waits until there is no link to another server; `false` if the time ran out first.
     pub(super) async fn wait_until_alone(&self, timeout: &mut Sleep<R>) -> bool {
         let alone = || self.peers.as_ref().is_none_or(|peers| peers.links() == 0);
