@@ -5,8 +5,8 @@
 //! [handshake].
 //!
 //! Decoding borrows from the bytes it is given. Encoding appends to a buffer of the caller, but a
-//! [request] makes one of its length, and refuses what the wire cannot carry. Nothing here panics on
-//! bytes from outside or allocates what they merely claim; every bound is a parameter, with its
+//! [request] makes one of its length, and refuses what the wire cannot carry. Nothing here panics
+//! on bytes from outside or allocates what they merely claim; every bound is a parameter, with its
 //! default in [limits].
 //!
 //! ```
