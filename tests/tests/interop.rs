@@ -80,7 +80,9 @@ macro_rules! on {
 
             #[test]
             fn clients_in_javascript_pass_every_case_over_wss() {
-                scripts_pass_every_case::<$stage>(&JAVASCRIPT, Transport::Wss);
+                if table::is_all_wanted("JavaScript over wss") {
+                    scripts_pass_every_case::<$stage>(&JAVASCRIPT, Transport::Wss);
+                }
             }
 
             #[test]
@@ -90,7 +92,9 @@ macro_rules! on {
 
             #[test]
             fn a_client_in_python_passes_every_case_over_tls_1_2() {
-                scripts_pass_every_case::<$stage>(&[Client::Python], Transport::Tls);
+                if table::is_all_wanted("Python over tls") {
+                    scripts_pass_every_case::<$stage>(&[Client::Python], Transport::Tls);
+                }
             }
 
             #[test]

@@ -25,11 +25,11 @@ use crate::targets::Target;
 pub(crate) enum Way {
     /// gRPC by tonic, unary, without TLS
     Grpc,
-    /// The limit: frames of a link over TCP, and nothing around them
+    /// Frames of a link over TCP, with bare bodies
     Mux,
     /// The same frames over our QUIC
     MuxOverQuic,
-    /// The same with all that a call of ours has to have
+    /// The limit: the same with all that a call of ours has to have
     MuxSameWork,
     /// Requests through a NATS server
     Nats,

@@ -36,11 +36,11 @@ pub(crate) enum Target {
     GoRoom,
     /// gRPC by tonic
     Grpc,
-    /// The limit of calls between servers: frames of a link over TCP
+    /// Frames of a link over TCP, with bare bodies
     Mux,
     /// The same over our QUIC
     MuxOverQuic,
-    /// The limit with all that a call of ours has to have
+    /// The limit of calls between servers: the same with all that a call of ours has to have
     MuxSameWork,
     /// A client of NATS that answers others
     Nats,

@@ -1,4 +1,5 @@
-//! The limit of calls between servers: frames of a link, joined by their ids, and nothing else.
+//! Calls between servers with the least there can be: frames of a link, joined by their ids, and
+//! nothing else.
 //!
 //! What is called in one turn shares a write, and so do the answers to what was read at once. The
 //! bodies are bare, where ours have the messages of Pitaya around them. The same over our QUIC
