@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_io::{AsyncRead, AsyncWrite};
 use pitaya_core::app::Handlers;
+use pitaya_core::planted::mutant;
 use pitaya_core::{CloseReason, Command, ConnConfig, Counter, Error, Instant, SessionTable};
 use pitaya_proto::error;
 use slab::Slab;
@@ -253,7 +254,10 @@ impl<R: Runtime> Shared<R> {
 
     /// Waits until no handler runs for another server; `false` if the time ran out first.
     pub(super) async fn wait_until_idle(&self, timeout: &mut Sleep<R>) -> bool {
-        let idle = || self.peers.as_ref().is_none_or(|peers| peers.handlers() == 0);
+        let idle = || {
+            let waits = !mutant("a server that leaves does not wait");
+            self.peers.as_ref().is_none_or(|peers| peers.handlers() == 0 || !waits)
+        };
         self.wait_until(idle, timeout).await
     }
 
