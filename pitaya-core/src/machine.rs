@@ -66,7 +66,7 @@ pub trait Machine {
 pub enum Next<E> {
     /// Something to act on; there may be more.
     Event(E),
-    /// Nothing until more bytes come.
+    /// Nothing until more bytes come, a command or a deadline is carried out, or the stream ends.
     NeedBytes,
     /// Do not read: a bound is reached. Ask again after a command, a write or a timeout.
     Paused,

@@ -253,6 +253,7 @@ impl Player {
     }
 
     /// Reading goes on as long as there is room for calls; the last call of a drain is the end.
+    #[inline]
     pub(crate) fn update(&mut self, now: Instant) {
         let is_full = self.calls.is_full() || self.forwards.fill(self.calls.count(), &self.config);
         self.conn.held = self.drains || is_full;

@@ -64,10 +64,9 @@ impl fmt::Display for Instant {
 
 /// The earlier of two deadlines, either of which may not exist.
 pub fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (only, None) | (None, only) => only,
-    }
+    // One that does not exist is 0, and one less than that is the greatest of all.
+    let rank = |it: Option<Instant>| it.map_or(0, |it| it.0.get()).wrapping_sub(1);
+    NonZeroU64::new(rank(a).min(rank(b)).wrapping_add(1)).map(Instant)
 }
 
 #[cfg(test)]
@@ -90,6 +89,8 @@ mod tests {
         let (a, b) = (Some(Instant::from_micros(1)), Some(Instant::from_micros(2)));
         assert_eq!(earlier(a, b), a);
         assert_eq!(earlier(None, b), b);
+        let end_of_time = Some(Instant::from_micros(u64::MAX));
+        assert_eq!((earlier(end_of_time, None), earlier(end_of_time, a)), (end_of_time, a));
         assert_eq!(earlier(None, None), None);
     }
 }

@@ -120,7 +120,7 @@ where
             config,
             socket: Socket::new(io, transport),
             held: ThinVec::new(),
-            engine: Engine { machine, serve },
+            engine: Engine { machine, serve, settled: false },
             mailbox,
             alarm,
         }
@@ -147,7 +147,10 @@ where
             let wants_bytes = self.offer_held(&mut turn);
             let read = wants_bytes && self.read(&mut turn, &mut buffers.read, &mut buffers.room);
             let goes_on = match self.socket.write(&mut turn, &mut self.engine.machine) {
-                Written::Failed => true,
+                Written::Failed => {
+                    self.engine.settled = false;
+                    true
+                }
                 Written::Nothing => read,
                 // It makes room for what could not be taken before.
                 Written::Some => read || !wants_bytes,
@@ -174,8 +177,7 @@ where
             }
         }
         let is_cut = turn.is_over();
-        // An idle connection owns no room for what it writes, is told or runs.
-        self.engine.machine.rest();
+        // An idle connection owns no room for what it writes.
         buffers.outbox.take_back(self.engine.machine.outbox());
         self.engine.serve.handle_waiting(self.engine.machine.outbox().remaining());
         let rested = self.rest(now, cx);
@@ -192,25 +194,32 @@ where
     /// there unread. Whether there were any.
     fn handle_timeout(&mut self, scratch: &mut Scratch) -> bool {
         let now = self.config.timers.turned_at();
+        if !self.alarm.may_be_over(now) {
+            return false;
+        }
         let is_over = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline <= now);
-        let (machine, socket) = (&mut self.engine.machine, &mut self.socket);
+        let socket = &mut self.socket;
         let layers = is_over(socket.layers_timeout());
         if layers {
             socket.transport.handle_timeout();
             socket.peer = Peer::Gone;
-            machine.handle_end(now, CloseReason::Io(io::ErrorKind::TimedOut));
+            self.engine.disturb().handle_end(now, CloseReason::Io(io::ErrorKind::TimedOut));
         }
-        let acts = is_over(machine.poll_timeout());
+        let acts = is_over(self.engine.machine.poll_timeout());
         if acts {
-            machine.handle_timeout(now, scratch);
-            // An idle connection beats now and then, and keeps no room for commands.
+            self.engine.disturb().handle_timeout(now, scratch);
+            // An idle connection beats now and then, and keeps no room for commands and calls.
             self.mailbox.rest();
+            self.engine.machine.rest();
         }
         layers || acts
     }
 
     /// Gives the machine what is held; whether it wants more.
     fn offer_held(&mut self, turn: &mut Turn<'_, '_, M::Command>) -> bool {
+        if self.engine.settled && self.held.is_empty() {
+            return self.socket.wants_bytes();
+        }
         let mut input = &self.held[..];
         let taken = self.engine.pump(turn, &mut input);
         let consumed = self.held.len() - input.len();
@@ -244,6 +253,7 @@ where
         };
         // A machine that has ended meanwhile has not begun.
         if !was_open && self.socket.transport.is_open() && !self.engine.machine.is_finished() {
+            self.engine.settled = false;
             self.engine.serve.handle_open(turn.now, &mut self.engine.machine);
         }
         if end.is_none() {
@@ -256,11 +266,11 @@ where
         match end {
             None => {}
             Some(End::Eof) => {
-                self.engine.machine.handle_end(turn.now, CloseReason::end(self.held.len()))
+                self.engine.disturb().handle_end(turn.now, CloseReason::end(self.held.len()))
             }
             Some(End::Failure(error)) => {
                 self.engine.serve.handle_failure(&error);
-                self.engine.machine.handle_end(turn.now, CloseReason::Io(error.kind()));
+                self.engine.disturb().handle_end(turn.now, CloseReason::Io(error.kind()));
             }
         }
         true
@@ -326,6 +336,9 @@ impl<C> Turn<'_, '_, C> {
 struct Engine<M, S> {
     machine: M,
     serve: S,
+    /// The machine wanted bytes when it was asked last, and nothing has been done to it since:
+    /// it would say the same again.
+    settled: bool,
 }
 
 impl<M: Machine, S: Serve<M>> Engine<M, S> {
@@ -336,7 +349,10 @@ impl<M: Machine, S: Serve<M>> Engine<M, S> {
                 Next::Event(event) => {
                     self.serve.handle_event(turn.now, turn.cx, event, &mut turn.commands);
                 }
-                Next::NeedBytes => return Taken::All,
+                Next::NeedBytes => {
+                    self.settled = true;
+                    return Taken::All;
+                }
                 Next::Paused => return Taken::Paused,
             }
             turn.events_left -= 1;
@@ -347,8 +363,15 @@ impl<M: Machine, S: Serve<M>> Engine<M, S> {
 
     fn apply(&mut self, turn: &mut Turn<'_, '_, M::Command>) {
         for command in turn.commands.drain(..) {
+            self.settled = false;
             self.machine.handle_command(turn.now, command, turn.scratch);
         }
+    }
+
+    /// The machine, for what may give it something to say.
+    fn disturb(&mut self) -> &mut M {
+        self.settled = false;
+        &mut self.machine
     }
 }
 

@@ -142,6 +142,12 @@ impl Alarm {
         self.set = Some(Set { at: deadline, key, task: cx.waker().clone() });
     }
 
+    /// Whether the deadline that it was set for may have come by `now`: it is set for that one or
+    /// for an earlier one.
+    pub(crate) fn may_be_over(&self, now: Instant) -> bool {
+        self.set.as_ref().is_none_or(|set| set.at <= now)
+    }
+
     /// Forgets the deadline.
     pub fn clear(&mut self) {
         if let Some(set) = self.set.take() {

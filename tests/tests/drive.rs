@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -47,6 +48,19 @@ fn a_deadline_is_not_judged_before_the_timers_were_looked_at() {
     });
 }
 
+#[test]
+fn a_machine_that_wants_bytes_is_not_asked_again_before_anything_is_done_to_it() {
+    sim::run(1, |sim| async move {
+        let machine = Plain::new(&Told::default(), None);
+        let asked = Arc::clone(&machine.asked);
+        let mut drive = drive(&sim, machine);
+        for _ in 0..3 {
+            assert!(poll_once(&mut drive).await.is_none());
+            assert_eq!(asked.load(Ordering::Relaxed), 1);
+        }
+    });
+}
+
 /// Why machines ended, as far as they were asked.
 type Told = Arc<Mutex<Vec<String>>>;
 
@@ -63,11 +77,13 @@ struct Plain {
     deadline: Option<Instant>,
     ended: Option<CloseReason>,
     told: Told,
+    asked: Arc<AtomicUsize>,
 }
 
 impl Plain {
     fn new(told: &Told, deadline: Option<Instant>) -> Self {
-        Self { outbox: Outbox::default(), deadline, ended: None, told: Arc::clone(told) }
+        let (outbox, told, asked) = (Outbox::default(), Arc::clone(told), Arc::default());
+        Self { outbox, deadline, ended: None, told, asked }
     }
 }
 
@@ -78,6 +94,7 @@ impl Machine for Plain {
     fn next<'i: 'e, 'e>(
         &mut self, _: Instant, _: &mut &'i [u8], _: &'e mut Scratch,
     ) -> Next<CloseReason> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         match self.ended.clone().filter(|_| self.told.lock().expect("whole").is_empty()) {
             Some(reason) => Next::Event(reason),
             None => Next::NeedBytes,

@@ -4,6 +4,7 @@
 //! prints the ratios of the CPU time that they use for the same requests. It needs Linux.
 
 mod alone;
+mod bare_tokio;
 mod beats;
 mod calls;
 mod cluster;

@@ -10,6 +10,7 @@ use pitaya_core::{App, Error, Group, Payload, Session, State};
 use pitaya_driver::{Native, Runtime, Server, Tls};
 use pitaya_tokio::Tokio;
 
+use crate::bare_tokio;
 use crate::calls;
 use crate::cluster::{self, Carrier};
 use crate::fan_out::{self, Tell};
@@ -22,6 +23,10 @@ use crate::two_tasks;
 /// A server that the bench can run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(crate) enum Target {
+    /// Echoes bytes as read, in a task of tokio for each connection
+    BareTokioEcho,
+    /// The same work as Pitaya in such tasks
+    BareTokioSameWork,
     /// The same work as Pitaya in an epoll loop: codec, route lookup, handler
     EpollSameWork,
     /// Pitaya for Go without compression
@@ -84,7 +89,7 @@ pub(crate) enum Speech {
 impl Target {
     pub(crate) fn speech(self) -> Speech {
         match self {
-            Self::RawEcho | Self::RawFanOut => Speech::Raw,
+            Self::BareTokioEcho | Self::RawEcho | Self::RawFanOut => Speech::Raw,
             Self::PitayaWeb => Speech::Web,
             // To these no client speaks.
             Self::GoBroker
@@ -97,7 +102,8 @@ impl Target {
             | Self::PitayaRoom
             | Self::PitayaRoomOverPlain
             | Self::QuicStreams => Speech::Raw,
-            Self::EpollSameWork
+            Self::BareTokioSameWork
+            | Self::EpollSameWork
             | Self::Go
             | Self::GoCompressing
             | Self::GoGate
@@ -118,7 +124,9 @@ impl Target {
             Self::GoGate => 20,
             Self::Go | Self::Grpc | Self::Nats => 10,
             Self::QuicStreams => 4,
-            Self::EpollSameWork
+            Self::BareTokioEcho
+            | Self::BareTokioSameWork
+            | Self::EpollSameWork
             | Self::GoBroker
             | Self::GoRoom
             | Self::Mux
@@ -144,7 +152,9 @@ impl Target {
             Self::GoGate => Some(Self::GoRoom),
             Self::GoRoom | Self::Nats => Some(Self::GoBroker),
             Self::PitayaGate => Some(Self::PitayaRoom),
-            Self::EpollSameWork
+            Self::BareTokioEcho
+            | Self::BareTokioSameWork
+            | Self::EpollSameWork
             | Self::Go
             | Self::GoBroker
             | Self::GoCompressing
@@ -171,6 +181,8 @@ impl Target {
     pub(crate) fn serve(self, behind: Option<SocketAddr>) -> io::Result<()> {
         let behind = || behind.ok_or_else(|| io::Error::other("nothing is behind"));
         match self {
+            Self::BareTokioEcho => bare_tokio::serve(listener()?, limit::RawEcho),
+            Self::BareTokioSameWork => bare_tokio::serve(listener()?, SameWork::new()),
             Self::EpollSameWork => limit::serve(&listener()?, SameWork::new()),
             Self::Go => Err(go::become_server("off")),
             Self::GoBroker => Err(go::become_broker()),
