@@ -279,10 +279,15 @@ impl Machine for Player {
             Command::Close(reason) => self.conn.close(now, reason),
             Command::Kick(text, reason) => self.conn.kick(now, text.as_deref(), reason),
             Command::Push(route, body) => self.conn.push(now, &route, &body, scratch),
-            Command::Reply(key, reply) => self.handle_reply(now, key, reply, scratch),
-            Command::Shutdown => self.drains = true,
+            Command::Reply(key, reply) => {
+                self.handle_reply(now, key, reply, scratch);
+                self.update(now);
+            }
+            Command::Shutdown => {
+                self.drains = true;
+                self.update(now);
+            }
         }
-        self.update(now);
     }
 
     fn handle_written(&mut self, now: Instant, bytes: usize) {

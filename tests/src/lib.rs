@@ -1,5 +1,6 @@
 //! The simulator, a third runtime, and the tests that use it and the real ones.
 
+pub mod broker;
 pub mod certificate;
 pub mod crowd;
 pub mod doors;

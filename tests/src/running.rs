@@ -11,8 +11,8 @@ use pitaya_driver::{Native, Server};
 pub struct Running {
     /// Where its clients connect, if any do.
     pub clients: Option<SocketAddr>,
-    /// Where other servers reach it.
-    pub cluster: SocketAddr,
+    /// Where other servers reach it, if that is an address.
+    pub cluster: Option<SocketAddr>,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
 }
@@ -31,7 +31,9 @@ impl Running {
                 let server = server().start().await.expect("it starts");
                 let members = server.members().expect("it is one of several");
                 let clients = server.addresses().first().copied();
-                teller.send((clients, members.me().addresses[0])).expect("somebody waits for it");
+                teller
+                    .send((clients, members.me().addresses.first().copied()))
+                    .expect("somebody waits for it");
                 stopped.await.expect("it is told to stop");
                 server.shutdown().await;
             });

@@ -1,4 +1,5 @@
-//! Several servers as one, over QUIC on real sockets, on every pairing of runtimes.
+//! Several servers as one, over QUIC on real sockets and through a broker, on every pairing of
+//! runtimes.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
@@ -8,23 +9,39 @@ use std::thread;
 use pitaya_core::{CloseReason, Limits, RequestError};
 use pitaya_driver::{Client, Cluster, Native, Server};
 use pitaya_smol::Smol;
+use pitaya_tests::broker::Broker;
 use pitaya_tests::game::{Shout, gate, room};
 use pitaya_tests::running::Running;
 use pitaya_tokio::Tokio;
 
 #[test]
 fn gates_and_rooms_on_any_runtime_are_one() {
-    scenario::<Tokio, Tokio>();
-    scenario::<Smol, Smol>();
-    scenario::<Tokio, Smol>();
-    scenario::<Smol, Tokio>();
+    let way = Way::Quic(None);
+    scenario::<Tokio, Tokio>(&way);
+    scenario::<Smol, Smol>(&way);
+    scenario::<Tokio, Smol>(&way);
+    scenario::<Smol, Tokio>(&way);
+}
+
+#[test]
+fn gates_and_rooms_are_one_through_a_carrier_of_messages_too() {
+    scenario::<Tokio, Tokio>(&Way::Broker(Broker::default()));
+    scenario::<Smol, Smol>(&Way::Broker(Broker::default()));
+    scenario::<Tokio, Smol>(&Way::Broker(Broker::default()));
+    scenario::<Smol, Tokio>(&Way::Broker(Broker::default()));
 }
 
 #[test]
 fn a_room_that_leaves_answers_what_it_has_and_one_that_comes_back_is_found() {
-    let gate = start::<Tokio>("gate", "gate-1", None);
-    let seed = gate.cluster;
-    let first = start::<Tokio>("room", "room-1", Some(seed));
+    for way in [Way::Quic(None), Way::Broker(Broker::default())] {
+        leave_and_come_back(&way);
+    }
+}
+
+fn leave_and_come_back(way: &Way) {
+    let gate = start::<Tokio>("gate", "gate-1", way);
+    let way = way.by(&gate);
+    let first = start::<Tokio>("room", "room-1", &way);
     let client_of = gate.clients.unwrap();
     Tokio::block_on(async {
         let client = Client::<Tokio>::connect(&client_of.to_string()).await.unwrap();
@@ -38,7 +55,7 @@ fn a_room_that_leaves_answers_what_it_has_and_one_that_comes_back_is_found() {
         let (said, leaves) = futures_lite::future::zip(rests, leaves).await;
         assert_eq!(said.unwrap(), "room-1");
         leaves.join().unwrap();
-        let again = start::<Tokio>("room", "room-1", Some(seed));
+        let again = start::<Tokio>("room", "room-1", &way);
         wait_for(&client, "room-1").await;
         again.stop();
     })
@@ -47,10 +64,10 @@ fn a_room_that_leaves_answers_what_it_has_and_one_that_comes_back_is_found() {
 }
 
 /// Two gates and a room, as their clients see them.
-fn scenario<G: Native, R: Native>() {
-    let first = start::<G>("gate", "gate-1", None);
-    let seed = Some(first.cluster);
-    let (second, room) = (start::<G>("gate", "gate-2", seed), start::<R>("room", "room-1", seed));
+fn scenario<G: Native, R: Native>(way: &Way) {
+    let first = start::<G>("gate", "gate-1", way);
+    let way = &way.by(&first);
+    let (second, room) = (start::<G>("gate", "gate-2", way), start::<R>("room", "room-1", way));
     Tokio::block_on(async {
         let connect = async |server: &Running| {
             Client::<Tokio>::connect(&server.clients.unwrap().to_string()).await.unwrap()
@@ -108,10 +125,35 @@ async fn wait_for(client: &Client<Tokio>, room: &str) {
     }
 }
 
-fn start<R: Native>(kind: &'static str, id: &'static str, seed: Option<SocketAddr>) -> Running {
+/// How servers reach each other.
+#[derive(Clone)]
+enum Way {
+    Broker(Broker),
+    /// They find each other where one is.
+    Quic(Option<SocketAddr>),
+}
+
+impl Way {
+    /// To others as well, once that server is there.
+    fn by(&self, server: &Running) -> Self {
+        match self {
+            Self::Broker(broker) => Self::Broker(broker.clone()),
+            Self::Quic(_) => Self::Quic(server.cluster),
+        }
+    }
+
+    fn cluster(&self) -> Cluster {
+        match self {
+            Self::Broker(broker) => Cluster::through(broker.carrier()),
+            Self::Quic(seed) => Cluster::secret(SECRET).seeds(seed.map(|seed| seed.to_string())),
+        }
+    }
+}
+
+fn start<R: Native>(kind: &'static str, id: &'static str, way: &Way) -> Running {
+    let way = way.clone();
     Running::start(move || {
-        let cluster = Cluster::secret(SECRET).id(id);
-        let cluster = cluster.seeds(seed.map(|seed| seed.to_string()));
+        let cluster = way.cluster().id(id);
         let server = if kind == "gate" {
             Server::<R>::new(kind, gate()).tcp("127.0.0.1:0")
         } else {

@@ -106,7 +106,7 @@ impl World {
             let server = Server::new("room", app).limits(limits());
             server.cluster(Cluster::secret(SECRET).id("room-1"))
         });
-        way.lead_to(room.cluster);
+        way.lead_to(room.cluster.unwrap());
         let seed = way.address().to_string();
         let gate = Running::start::<R>(move || {
             let cluster = Cluster::secret(SECRET).id("gate-1").seeds([seed]);

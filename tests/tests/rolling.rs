@@ -95,7 +95,7 @@ impl World {
 
     fn seeds(&self) -> Vec<String> {
         let all = self.gates.iter().chain(&self.rooms);
-        all.map(|server| server.cluster.to_string()).collect()
+        all.filter_map(|server| server.cluster).map(|at| at.to_string()).collect()
     }
 
     /// Waits until a room answers through every gate.

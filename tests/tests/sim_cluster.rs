@@ -9,7 +9,8 @@ use std::time::Duration;
 use pitaya_core::cluster::{Routed, Rule, ServerId};
 use pitaya_core::{CloseReason, Counter, Json, Limits, RequestError};
 use pitaya_driver::cluster::Plain;
-use pitaya_driver::{Client, Cluster, Server, ServerHandle};
+use pitaya_driver::{Client, Cluster, Runtime as _, Server, ServerHandle};
+use pitaya_tests::broker::Broker;
 use pitaya_tests::game::{Shout, gate, room};
 use pitaya_tests::sim::{self, Sim};
 
@@ -69,42 +70,47 @@ fn a_session_stays_with_its_room_and_its_calls_keep_their_order() {
 
 #[test]
 fn a_rule_of_the_cluster_says_which_room_answers() {
-    sim::run(1, |sim| async move {
-        let cluster = World::start_with(&sim, 1, 3, |cluster| {
-            cluster.rule("room", Rule::custom(|call| ServerId::new(&said(call)?)))
+    for seed in sim::seeds(6) {
+        sim::run(seed, |sim| async move {
+            let cluster = World::start_with(&sim, 1, 3, |cluster| {
+                cluster.rule("room", Rule::custom(|call| ServerId::new(&said(call)?)))
+            });
+            let cluster = cluster.await;
+            let client = cluster.connect(0).await;
+            for name in ["room-2", "room-0", "room-1", "room-2"] {
+                let said: String = client.request("room.hall.echo", &name).await.unwrap();
+                assert_eq!(said, format!("{name}: {name}"));
+            }
+            let nobody =
+                client.request::<_, String>("room.hall.echo", &"room-9").await.unwrap_err();
+            assert_eq!(nobody.to_string(), "PIT-500: no servers available of this type");
         });
-        let cluster = cluster.await;
-        let client = cluster.connect(0).await;
-        for name in ["room-2", "room-0", "room-1", "room-2"] {
-            let said: String = client.request("room.hall.echo", &name).await.unwrap();
-            assert_eq!(said, format!("{name}: {name}"));
-        }
-        let nobody = client.request::<_, String>("room.hall.echo", &"room-9").await.unwrap_err();
-        assert_eq!(nobody.to_string(), "PIT-500: no servers available of this type");
-    });
+    }
 }
 
 #[test]
 fn errors_and_missing_routes_come_back_as_they_are() {
-    sim::run(1, |sim| async move {
-        let cluster = World::start(&sim, 1, 1).await;
-        let client = cluster.connect(0).await;
-        // It waits for longer than the gate does.
-        let client = client.within(Duration::from_secs(10));
-        let fail = async |route: &str| {
-            let failed = client.request::<_, ()>(route, &()).await;
-            let Err(RequestError::Answered(error)) = failed else { panic!("{failed:?}") };
-            error
-        };
-        let error = fail("room.hall.fail").await;
-        assert_eq!((&*error.code, &*error.msg), ("ROOM-1", "no"));
-        assert_eq!(error.metadata, BTreeMap::from([("why".to_owned(), "because".to_owned())]));
-        assert_eq!(fail("room.hall.nobody").await.code, "PIT-404");
-        assert_eq!(fail("room.scores.double").await.code, "PIT-404", "clients call no remotes");
-        let none = fail("shop.hall.buy").await.to_string();
-        assert_eq!(none, "PIT-500: no servers available of this type");
-        assert_eq!(fail("room.hall.slow").await.to_string(), "PIT-408: request timeout");
-    });
+    for seed in sim::seeds(6) {
+        sim::run(seed, |sim| async move {
+            let cluster = World::start(&sim, 1, 1).await;
+            let client = cluster.connect(0).await;
+            // It waits for longer than the gate does.
+            let client = client.within(Duration::from_secs(10));
+            let fail = async |route: &str| {
+                let failed = client.request::<_, ()>(route, &()).await;
+                let Err(RequestError::Answered(error)) = failed else { panic!("{failed:?}") };
+                error
+            };
+            let error = fail("room.hall.fail").await;
+            assert_eq!((&*error.code, &*error.msg), ("ROOM-1", "no"));
+            assert_eq!(error.metadata, BTreeMap::from([("why".to_owned(), "because".to_owned())]));
+            assert_eq!(fail("room.hall.nobody").await.code, "PIT-404");
+            assert_eq!(fail("room.scores.double").await.code, "PIT-404", "clients call no remotes");
+            let none = fail("shop.hall.buy").await.to_string();
+            assert_eq!(none, "PIT-500: no servers available of this type");
+            assert_eq!(fail("room.hall.slow").await.to_string(), "PIT-408: request timeout");
+        });
+    }
 }
 
 #[test]
@@ -186,59 +192,67 @@ fn a_room_kicks_a_client_that_it_does_not_have() {
 
 #[test]
 fn what_travels_with_a_call_goes_on_to_the_next_server_and_its_deadline_does_not_grow() {
-    sim::run(1, |sim| async move {
-        let cluster = World::start(&sim, 1, 1).await;
-        let client = cluster.connect(0).await;
-        let (steps, remaining): (Vec<String>, u64) =
-            client.request("gate.me.trail", &()).await.unwrap();
-        assert_eq!(steps, ["gate", "room"]);
-        // The gate and the room each took a second of it.
-        let most = Limits::default().call_deadline.as_millis() as u64 - 2000;
-        assert!((most - 500..=most).contains(&remaining), "{remaining} ms are left");
-    });
+    for seed in sim::seeds(6) {
+        sim::run(seed, |sim| async move {
+            let cluster = World::start(&sim, 1, 1).await;
+            let client = cluster.connect(0).await;
+            let (steps, remaining): (Vec<String>, u64) =
+                client.request("gate.me.trail", &()).await.unwrap();
+            assert_eq!(steps, ["gate", "room"]);
+            // The gate and the room each took a second of it.
+            let most = Limits::default().call_deadline.as_millis() as u64 - 2000;
+            assert!((most - 500..=most).contains(&remaining), "{remaining} ms are left");
+        });
+    }
 }
 
 #[test]
 fn a_call_to_the_own_kind_is_refused_with_a_hint() {
-    sim::run(1, |sim| async move {
-        let cluster = World::start(&sim, 2, 1).await;
-        let client = cluster.connect(0).await;
-        let failed = client.request::<_, ()>("gate.me.own", &()).await;
-        let Err(RequestError::Answered(error)) = failed else { panic!("{failed:?}") };
-        assert_eq!(error.code, pitaya_proto::error::CALL_TO_SELF.code);
-        assert!(error.msg.contains("may be processed locally"), "{error}");
-    });
+    for seed in sim::seeds(6) {
+        sim::run(seed, |sim| async move {
+            let cluster = World::start(&sim, 2, 1).await;
+            let client = cluster.connect(0).await;
+            let failed = client.request::<_, ()>("gate.me.own", &()).await;
+            let Err(RequestError::Answered(error)) = failed else { panic!("{failed:?}") };
+            assert_eq!(error.code, pitaya_proto::error::CALL_TO_SELF.code);
+            assert!(error.msg.contains("may be processed locally"), "{error}");
+        });
+    }
 }
 
 #[test]
 fn handlers_see_every_server_with_what_it_says_of_itself() {
-    sim::run(1, |sim| async move {
-        let cluster = World::start(&sim, 1, 2).await;
-        let client = cluster.connect(0).await;
-        let ask = async |id: &str| -> (Option<String>, Vec<String>, usize) {
-            client.request("gate.me.servers", &id).await.unwrap()
-        };
-        let rooms = ["room room-0 1", "room room-1 2"].map(str::to_owned).to_vec();
-        assert_eq!(ask("room-1").await, (Some(rooms[1].clone()), rooms.clone(), 3));
-        assert_eq!(ask("room-7").await, (None, rooms, 3));
-    });
+    for seed in sim::seeds(6) {
+        sim::run(seed, |sim| async move {
+            let cluster = World::start(&sim, 1, 2).await;
+            let client = cluster.connect(0).await;
+            let ask = async |id: &str| -> (Option<String>, Vec<String>, usize) {
+                client.request("gate.me.servers", &id).await.unwrap()
+            };
+            let rooms = ["room room-0 1", "room room-1 2"].map(str::to_owned).to_vec();
+            assert_eq!(ask("room-1").await, (Some(rooms[1].clone()), rooms.clone(), 3));
+            assert_eq!(ask("room-7").await, (None, rooms, 3));
+        });
+    }
 }
 
 #[test]
 fn servers_call_each_other_and_get_what_the_other_answers() {
-    sim::run(1, |sim| async move {
-        let cluster = World::start(&sim, 1, 3).await;
-        let client = cluster.connect(0).await;
-        for id in ["room-2", "room-0", "room-1"] {
-            let named: Vec<String> = client.request("gate.me.name", &id).await.unwrap();
-            assert_eq!(named, [id]);
-        }
-        let doubled: i64 = client.request("gate.me.double", &21).await.unwrap();
-        assert_eq!(doubled, 42);
-        let failed = client.request::<_, i64>("gate.me.double", &-1).await;
-        let Err(RequestError::Answered(error)) = failed else { panic!("{failed:?}") };
-        assert_eq!(error.to_string(), "SCORE-1: negative");
-    });
+    for seed in sim::seeds(6) {
+        sim::run(seed, |sim| async move {
+            let cluster = World::start(&sim, 1, 3).await;
+            let client = cluster.connect(0).await;
+            for id in ["room-2", "room-0", "room-1"] {
+                let named: Vec<String> = client.request("gate.me.name", &id).await.unwrap();
+                assert_eq!(named, [id]);
+            }
+            let doubled: i64 = client.request("gate.me.double", &21).await.unwrap();
+            assert_eq!(doubled, 42);
+            let failed = client.request::<_, i64>("gate.me.double", &-1).await;
+            let Err(RequestError::Answered(error)) = failed else { panic!("{failed:?}") };
+            assert_eq!(error.to_string(), "SCORE-1: negative");
+        });
+    }
 }
 
 #[test]
@@ -290,10 +304,13 @@ fn said(call: &Routed<'_>) -> Option<String> {
     serde_json::from_slice(call.payload).ok()
 }
 
-/// Gates and rooms that find each other by the first gate.
+/// Gates and rooms that find each other by the first gate, or are told by what carries their
+/// messages.
 struct World {
     sim: Sim,
     settings: fn(Cluster) -> Cluster,
+    /// What carries messages, where there are no streams between servers: in half of the worlds.
+    broker: Option<Broker>,
     gates: Vec<ServerHandle<Sim>>,
     rooms: Vec<ServerHandle<Sim>>,
 }
@@ -306,7 +323,9 @@ impl World {
     async fn start_with(
         sim: &Sim, gates: usize, rooms: usize, settings: fn(Cluster) -> Cluster,
     ) -> Self {
-        let mut world = Self { sim: sim.clone(), settings, gates: Vec::new(), rooms: Vec::new() };
+        let broker = sim.seed().is_multiple_of(2).then(Broker::default);
+        let sim = sim.clone();
+        let mut world = Self { sim, settings, broker, gates: Vec::new(), rooms: Vec::new() };
         for at in 0..gates {
             let gate = Server::new("gate", gate()).tcp("127.0.0.1:0");
             world.gates.push(world.join(gate, &format!("gate-{at}"), at).await);
@@ -319,16 +338,21 @@ impl World {
         let all = gates + rooms;
         for server in world.gates.iter().chain(&world.rooms) {
             while server.members().unwrap().all().len() < all {
-                sim.sleep(Duration::from_millis(10)).await;
+                world.sim.sleep(Duration::from_millis(10)).await;
             }
         }
         world
     }
 
     async fn join(&self, server: Server<Sim>, name: &str, at: usize) -> ServerHandle<Sim> {
-        let network = Plain::bind(self.sim.clone(), address(at)).await.unwrap();
-        let cluster = Cluster::over(network).id(name).seeds([address(0).to_string()]);
-        let cluster = (self.settings)(cluster).metadata("floor", at.to_string());
+        let cluster = match &self.broker {
+            Some(broker) => Cluster::through(broker.carrier()),
+            None => {
+                let network = Plain::bind(self.sim.clone(), address(at)).await.unwrap();
+                Cluster::over(network).seeds([address(0).to_string()])
+            }
+        };
+        let cluster = (self.settings)(cluster).id(name).metadata("floor", at.to_string());
         let limits = Limits::default().link_part_bytes_max(256);
         server.cluster(cluster).limits(limits).start_on(self.sim.clone()).await.unwrap()
     }

@@ -83,7 +83,7 @@ impl Servers {
             });
             Server::new("gate", crowd::gate()).tcp("127.0.0.1:0").cluster(cluster)
         });
-        let (seed, far_away) = (gate.cluster.to_string(), cable.clone());
+        let (seed, far_away) = (gate.cluster.unwrap().to_string(), cable.clone());
         let room = Running::start::<R>(move || {
             far_away.enter_far();
             let cluster = Cluster::secret(SECRET).id("room-1").seeds([seed]);

@@ -1,5 +1,6 @@
 //! Several servers as one: how they find, reach and know each other, and what they ask.
 
+mod bridge;
 mod dial;
 pub mod discovery;
 mod forward;
@@ -11,6 +12,7 @@ mod peers;
 mod plain;
 mod quic;
 mod remotes;
+mod rpc;
 mod serve;
 mod sys;
 mod way;
@@ -26,6 +28,8 @@ use pitaya_core::session::HostFuture;
 
 use crate::runtime::Runtime;
 use crate::server::{Shared, StartError, bind_error, resolve};
+use bridge::Bridge;
+pub use bridge::Desk;
 use discovery::{Discovery, RuntimeHost, Search, Seeds};
 pub(crate) use forward::Forwarding;
 pub use identity::{Identity, IdentityError, SECRET_BYTES_MIN};
@@ -33,6 +37,7 @@ pub use network::{Duplex, Incoming, LinkStream, Network, Proven};
 pub(crate) use peers::Peers;
 pub use plain::Plain;
 pub use quic::Quic;
+pub use rpc::{Answer, Rpc, Told};
 
 /// That a server is one of several, and how it finds the others.
 ///
@@ -57,6 +62,7 @@ enum Net {
     Certified(Identity),
     Made(Arc<dyn Network>),
     Secret(Vec<u8>),
+    Told(Arc<dyn Rpc>),
 }
 
 impl Cluster {
@@ -76,6 +82,12 @@ impl Cluster {
     /// Servers that reach each other over `network`.
     pub fn over(network: impl Network) -> Self {
         Self::with(Net::Made(Arc::new(network)))
+    }
+
+    /// Servers that reach each other through a carrier of messages, which also says who is there:
+    /// no discovery is needed.
+    pub fn through(rpc: impl Rpc) -> Self {
+        Self::with(Net::Told(Arc::new(rpc)))
     }
 
     fn with(network: Net) -> Self {
@@ -162,19 +174,20 @@ impl Cluster {
     /// What of it belongs to all links.
     pub(crate) async fn build<R: Runtime>(
         self, runtime: &R, (kind, frontend): (&str, bool), conn: &Arc<ConnConfig>,
-    ) -> Result<(Arc<Peers>, Discoveries), StartError> {
+    ) -> Result<(Arc<Peers>, Finders), StartError> {
         let failed = |why: &dyn std::fmt::Display| StartError::Cluster(why.to_string());
         if let Some(why) = self.wrong {
             return Err(failed(&why));
         }
         let named = match &self.network {
             Net::Certified(identity) => Some(identity.id().to_string()),
-            Net::Made(_) | Net::Secret(_) => self.id,
+            Net::Made(_) | Net::Secret(_) | Net::Told(_) => self.id,
         };
         let id = named.unwrap_or_else(|| format!("{kind}-{:016x}", runtime.seed()));
         let unnamed = || failed(&format!("`{id}` is no name of a server: no `/`, and not empty"));
         let id = ServerId::new(&id).ok_or_else(unnamed)?;
-        let network = self.network.open(runtime, &self.listen, (kind, &id), conn).await?;
+        let opened = self.network.open(runtime, &self.listen, (kind, &id), conn).await?;
+        let Opened { network, bridge } = opened;
         let address = network.address().map_err(|error| failed(&error))?;
         // Nobody reaches a server at every address there is.
         let own = Some(address).filter(|address| !address.ip().is_unspecified());
@@ -192,22 +205,29 @@ impl Cluster {
         let seed = runtime.seed();
         let rules = (self.router, self.forwards_to);
         let peers = Peers::new(me, network, rules, self.listeners, conn, origin, seed);
-        Ok((Arc::new(peers), self.discoveries))
+        Ok((Arc::new(peers), Finders { discoveries: self.discoveries, bridge }))
     }
 }
 
 /// Is told what changes in the set of servers.
 pub(crate) type OnMember = dyn Fn(&MemberEvent) + Send + Sync;
-pub(crate) type Discoveries = Vec<Box<dyn Discovery>>;
+type Discoveries = Vec<Box<dyn Discovery>>;
+
+/// Whoever says where or who others are.
+pub(crate) struct Finders {
+    discoveries: Discoveries,
+    bridge: Option<Arc<Bridge>>,
+}
 
 /// Looks for others and takes those who come, until the server stops.
-pub(crate) fn start<R: Runtime>(
-    shared: &Arc<Shared<R>>, peers: &Arc<Peers>, discoveries: Discoveries,
-) {
+pub(crate) fn start<R: Runtime>(shared: &Arc<Shared<R>>, peers: &Arc<Peers>, finders: Finders) {
     let spawn = |task: HostFuture<()>| shared.runtime.spawn(task);
     spawn(Box::pin(dial::accept_all(Arc::clone(shared), Arc::clone(peers))));
     spawn(Box::pin(dial::dial_all(Arc::clone(shared), Arc::clone(peers))));
-    for discovery in discoveries {
+    if let Some(bridge) = finders.bridge {
+        spawn(bridge.run(&peers.config));
+    }
+    for discovery in finders.discoveries {
         let host = RuntimeHost::new(shared.runtime.clone(), Arc::clone(&shared.timers));
         let search = Search::new(Arc::clone(&peers.config.me), peers.hints.clone(), Arc::new(host));
         let shared = Arc::clone(shared);
@@ -217,14 +237,25 @@ pub(crate) fn start<R: Runtime>(
     }
 }
 
+/// What carries the links of a server that is about to start.
+struct Opened {
+    network: Arc<dyn Network>,
+    /// The same, if links end in this process.
+    bridge: Option<Arc<Bridge>>,
+}
+
 impl Net {
     /// Listens, as the server of that kind and id.
     async fn open<R: Runtime>(
         self, runtime: &R, listen: &str, (kind, id): (&str, &ServerId), conn: &ConnConfig,
-    ) -> Result<Arc<dyn Network>, StartError> {
+    ) -> Result<Opened, StartError> {
         let failed = |why: &dyn std::fmt::Display| StartError::Cluster(why.to_string());
         let identity = match self {
-            Self::Made(network) => return Ok(network),
+            Self::Made(network) => return Ok(Opened { network, bridge: None }),
+            Self::Told(rpc) => {
+                let bridge = Arc::new(Bridge::new(rpc, &conn.limits));
+                return Ok(Opened { network: Arc::clone(&bridge) as _, bridge: Some(bridge) });
+            }
             Self::Certified(identity) if identity.kind() != kind => {
                 let what = identity.kind();
                 return Err(failed(&format!("the certificate is that of a `{what}`")));
@@ -240,7 +271,7 @@ impl Net {
         {
             let (runtime, counters) = (runtime.clone(), Arc::clone(&conn.counters));
             match Quic::bind(runtime, address, &identity, &conn.limits, counters).await {
-                Ok(quic) => return Ok(Arc::new(quic)),
+                Ok(quic) => return Ok(Opened { network: Arc::new(quic), bridge: None }),
                 Err(error) => last = error,
             }
         }

@@ -256,11 +256,11 @@ impl<R: Runtime> Server<R> {
             Some(cluster) => Some(cluster.build(&runtime, server, &config).await?),
             None => None,
         };
-        let (peers, discoveries) = cluster.unzip();
+        let (peers, finders) = cluster.unzip();
         let shared = Shared::new(runtime, config, handlers, peers);
         shared.begin_parts().await.inspect_err(|_| shared.timers.stop())?;
-        if let Some(peers) = &shared.peers {
-            cluster::start(&shared, peers, discoveries.unwrap_or_default());
+        if let (Some(peers), Some(finders)) = (&shared.peers, finders) {
+            cluster::start(&shared, peers, finders);
         }
         addresses.extend(custom.into_iter().filter_map(|(door, start)| start(&shared, door)));
         listeners.into_iter().for_each(|(door, listener)| shared.accept(door, listener));

@@ -61,7 +61,7 @@ pub enum LinkEnd {
 
 impl ServerInfo {
     /// What this server says first on a link, the one of that dial.
-    pub(super) fn hello(&self, dial: u64) -> Hello {
+    pub fn hello(&self, dial: u64) -> Hello {
         Hello {
             version: link::VERSION,
             id: self.id.to_string(),
