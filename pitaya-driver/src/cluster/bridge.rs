@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{AbortHandle, abortable};
+use futures_channel::oneshot;
 use pitaya_core::cluster::{Life, LinkConfig, Proven, ServerId, ServerInfo};
 use pitaya_core::session::HostFuture;
 use pitaya_core::{Counter, Error, Limits};
@@ -29,8 +30,8 @@ use far_end::FarEnd;
 pub(super) struct Bridge {
     rpc: Arc<dyn Rpc>,
     arrivals: Arc<Arrivals>,
-    /// Ends [`Rpc::run`].
-    end: Mutex<Option<AbortHandle>>,
+    /// To end [`Rpc::run`], and to hear that it has ended.
+    end: Mutex<Option<(AbortHandle, oneshot::Receiver<()>)>>,
 }
 
 /// Links to servers that have just joined.
@@ -88,11 +89,13 @@ impl Bridge {
             others: Mutex::default(),
         }));
         let (work, end) = abortable(Arc::clone(&self.rpc).run(desk));
-        *lock(&self.end) = Some(end);
+        let (ended, hears) = oneshot::channel();
+        *lock(&self.end) = Some((end, hears));
         Box::pin(async {
             if work.await.is_ok() {
                 tracing::error!("what carries calls has ended: no server is reached any more");
             }
+            drop(ended);
         })
     }
 }
@@ -117,8 +120,14 @@ impl Network for Bridge {
 
     fn close(&self) -> HostFuture<()> {
         self.arrivals.mailbox.cut();
-        lock(&self.end).take().iter().for_each(AbortHandle::abort);
-        Box::pin(async {})
+        let end = lock(&self.end).take();
+        Box::pin(async {
+            if let Some((abort, ended)) = end {
+                abort.abort();
+                // It says so by being dropped.
+                let _ = ended.await;
+            }
+        })
     }
 }
 

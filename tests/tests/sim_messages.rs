@@ -1,0 +1,287 @@
+//! A server that reaches others through a carrier of messages, of which the test is the far side.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::future;
+use pitaya_core::cluster::{Incarnation, Life, ServerId, ServerInfo};
+use pitaya_core::session::HostFuture;
+use pitaya_core::{Counter, Error, Json, Limits, RequestError};
+use pitaya_driver::cluster::{Answer, Desk, Rpc, Told};
+use pitaya_driver::{Client, Cluster, Runtime as _, Server, ServerHandle};
+use pitaya_proto::protos::{Msg, MsgType, Request, Response, RpcType};
+use pitaya_tests::game::gate;
+use pitaya_tests::sim::{self, Sim};
+use prost::Message as _;
+use serde::de::DeserializeOwned;
+
+#[test]
+fn a_server_that_a_carrier_names_is_a_member_and_is_called() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default()).await;
+        world.desk().joined(room(1));
+        let client = world.connect().await;
+        let said: Result<String, _> = world
+            .ask(&client, |to, request, answer| {
+                let msg = Request::decode(&*request).unwrap().msg.unwrap();
+                assert_eq!((to.id.as_str(), &*msg.route), ("room-1", "room.hall.echo"));
+                assert_eq!(*msg.data, *b"null");
+                answer.give(Ok(response(br#""hi""#)));
+            })
+            .await;
+        assert_eq!(said.unwrap(), "hi");
+    });
+}
+
+#[test]
+fn a_server_that_is_idle_or_only_told_things_for_long_is_not_suspected() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default()).await;
+        world.desk().joined(room(1));
+        let client = world.connect().await;
+        sim.sleep(Duration::from_secs(60)).await;
+        for _ in 0..100 {
+            client.notify("room.hall.tell", &1).unwrap();
+            sim.sleep(Duration::from_millis(100)).await;
+        }
+        let told = world.carrier.told.lock().unwrap().len();
+        assert_eq!((told, world.gate.counters().count(Counter::LinksSuspected)), (100, 0));
+    });
+}
+
+#[test]
+fn whoever_waits_for_an_answer_that_is_dropped_or_for_a_server_that_has_left_is_told_at_once() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default()).await;
+        world.desk().joined(room(1));
+        let client = world.connect().await;
+        let dropped = world.ask::<()>(&client, |_, _, answer| drop(answer)).await;
+        assert_eq!(code(dropped), "PIT-503");
+        let (mut began, mut late) = (None, None);
+        let lost = world.ask::<()>(&client, |life, _, answer| {
+            (began, late) = (Some(sim.now()), Some(answer));
+            world.desk().left(&life);
+        });
+        assert_eq!(code(lost.await), "PIT-503");
+        assert!(sim.now().since(began.unwrap()) < Duration::from_secs(1));
+        // It comes too late, and does no harm.
+        late.unwrap().give(Ok(response(b"1")));
+        assert_eq!(world.members(), ["gate-1"]);
+        assert_eq!(code(client.request::<_, ()>("room.hall.echo", &()).await), "PIT-500");
+    });
+}
+
+#[test]
+fn an_answer_that_no_frame_can_hold_is_an_error_and_harms_no_other() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default().link_frame_bytes_max(4096)).await;
+        world.desk().joined(room(1));
+        let client = world.connect().await;
+        let long = format!("{:?}", "x".repeat(5000));
+        let long = |_, _, answer: Answer| answer.give(Ok(response(long.as_bytes())));
+        assert_eq!(code(world.ask::<String>(&client, long).await), "PIT-413");
+        let short = |_, _, answer: Answer| answer.give(Ok(response(br#""y""#)));
+        assert_eq!(world.ask::<String>(&client, short).await.unwrap(), "y");
+    });
+}
+
+#[test]
+fn a_later_life_of_a_server_takes_the_place_of_an_earlier_one_and_not_the_other_way_round() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default()).await;
+        let client = world.connect().await;
+        for (incarnation, current) in [(2, 2), (2, 2), (1, 2), (3, 3)] {
+            world.desk().joined(room(incarnation));
+            sim.sleep(Duration::from_secs(1)).await;
+            let answered = world.ask::<u32>(&client, |life, _, answer| {
+                assert_eq!(life.incarnation, Incarnation::new(current));
+                answer.give(Ok(response(b"7")));
+            });
+            assert_eq!(answered.await.unwrap(), 7);
+        }
+        assert_eq!(world.gate.counters().count(Counter::LinksOpened), 2);
+        world.desk().left(&life(2));
+        assert_eq!(world.members(), ["gate-1", "room-1"], "it was over before");
+    });
+}
+
+#[test]
+fn a_server_is_answered_by_the_remotes_here_and_strangers_are_not() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default()).await;
+        world.desk().joined(room(1));
+        let answered = world.called(&life(1), call("gate.trails.end")).await.unwrap();
+        assert_eq!(Response::decode(&*answered).unwrap().error, None);
+        let unknown = world.called(&life(1), call("gate.trails.none")).await.unwrap();
+        assert_eq!(Response::decode(&*unknown).unwrap().error.unwrap().code, "PIT-404");
+        let stranger = world.called(&life(2), call("gate.trails.end")).await;
+        assert_eq!(stranger.unwrap_err().code, "PIT-503");
+        let dropped = || world.gate.counters().count(Counter::LinkFramesDropped);
+        assert_eq!(dropped(), 0);
+        world.desk().told(&life(2), Told::Drains);
+        assert_eq!(dropped(), 1);
+    });
+}
+
+#[test]
+fn a_server_that_calls_more_than_there_is_room_for_is_answered_at_once() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default().link_commands_max(3)).await;
+        world.desk().joined(room(1));
+        sim.sleep(Duration::from_secs(1)).await;
+        let calls: Vec<_> =
+            (0..5).map(|_| world.called(&life(1), call("gate.trails.end"))).collect();
+        let mut codes = Vec::new();
+        for called in calls {
+            codes.push(called.await.map_or_else(|error| error.code.into_owned(), |_| "ok".into()));
+        }
+        assert_eq!(codes, ["ok", "ok", "ok", "PIT-503", "PIT-503"]);
+    });
+}
+
+#[test]
+fn a_server_that_says_that_it_drains_gets_no_new_calls() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default()).await;
+        world.desk().joined(room(1));
+        let client = world.connect().await;
+        sim.sleep(Duration::from_secs(1)).await;
+        world.desk().told(&life(1), Told::Drains);
+        sim.sleep(Duration::from_secs(1)).await;
+        assert_eq!(code(client.request::<_, ()>("room.hall.echo", &()).await), "PIT-500");
+        world.gate.shutdown().await;
+        assert!(matches!(&world.carrier.told.lock().unwrap()[..], [Told::Drains]));
+        assert!(world.carrier.desk.lock().unwrap().is_none(), "others do not see it any more");
+    });
+}
+
+/// A gate, and what carries its messages.
+struct World {
+    sim: Sim,
+    gate: ServerHandle<Sim>,
+    carrier: Arc<Carrier>,
+}
+
+/// What a carrier was given.
+#[derive(Default)]
+struct Carrier {
+    calls: Mutex<Vec<(Life, Bytes, Answer)>>,
+    told: Mutex<Vec<Told>>,
+    /// While it runs.
+    desk: Mutex<Option<Desk>>,
+}
+
+impl World {
+    async fn start(sim: &Sim, limits: Limits) -> Self {
+        let carrier = Arc::<Carrier>::default();
+        let cluster = Cluster::through(Shared(Arc::clone(&carrier))).id("gate-1");
+        let server = Server::new("gate", gate()).tcp("127.0.0.1:0").limits(limits);
+        let gate = server.cluster(cluster).start_on(sim.clone()).await.unwrap();
+        let world = Self { sim: sim.clone(), gate, carrier };
+        while world.carrier.desk.lock().unwrap().is_none() {
+            sim.sleep(Duration::from_millis(1)).await;
+        }
+        world
+    }
+
+    fn desk(&self) -> Desk {
+        self.carrier.desk.lock().unwrap().clone().unwrap()
+    }
+
+    async fn connect(&self) -> Client<Sim, Json> {
+        let address = self.gate.addresses()[0].to_string();
+        Client::connect_on(self.sim.clone(), &address, Default::default()).await.unwrap()
+    }
+
+    /// What a client hears of a request that `take` gets as a call.
+    async fn ask<T: DeserializeOwned>(
+        &self, client: &Client<Sim, Json>, take: impl FnOnce(Life, Bytes, Answer),
+    ) -> Result<T, RequestError> {
+        let taken = async {
+            loop {
+                let call = self.carrier.calls.lock().unwrap().pop();
+                if let Some((to, request, answer)) = call {
+                    return take(to, request, answer);
+                }
+                self.sim.sleep(Duration::from_millis(1)).await;
+            }
+        };
+        future::zip(client.request("room.hall.echo", &()), taken).await.0
+    }
+
+    fn called(&self, from: &Life, request: Bytes) -> HostFuture<Result<Bytes, Error>> {
+        let (teller, told) = futures_channel::oneshot::channel();
+        let answer = Answer::new(|result| drop(teller.send(result)));
+        self.desk().called(from, Duration::from_secs(5), request, answer);
+        Box::pin(async { told.await.unwrap() })
+    }
+
+    fn members(&self) -> Vec<String> {
+        let members = self.gate.members().unwrap();
+        members.all().iter().map(|server| server.id.to_string()).collect()
+    }
+}
+
+/// The carrier as its server has it.
+struct Shared(Arc<Carrier>);
+
+impl Rpc for Shared {
+    fn call(&self, to: &Life, _: Duration, request: Bytes, answer: Answer) {
+        self.0.calls.lock().unwrap().push((to.clone(), request, answer));
+    }
+
+    fn tell(&self, _: &Life, told: Told) {
+        self.0.told.lock().unwrap().push(told);
+    }
+
+    fn run(self: Arc<Self>, desk: Desk) -> HostFuture<()> {
+        struct Runs(Arc<Carrier>);
+        impl Drop for Runs {
+            fn drop(&mut self) {
+                *self.0.desk.lock().unwrap() = None;
+            }
+        }
+        Box::pin(async move {
+            let runs = Runs(Arc::clone(&self.0));
+            *runs.0.desk.lock().unwrap() = Some(desk);
+            std::future::pending().await
+        })
+    }
+}
+
+fn room(incarnation: u64) -> ServerInfo {
+    ServerInfo {
+        addresses: Vec::new(),
+        frontend: false,
+        hostname: "elsewhere".into(),
+        id: ServerId::new("room-1").unwrap(),
+        incarnation: Incarnation::new(incarnation),
+        kind: "room".into(),
+        metadata: BTreeMap::new(),
+    }
+}
+
+fn life(incarnation: u64) -> Life {
+    Life::from(&room(incarnation))
+}
+
+fn call(route: &str) -> Bytes {
+    let msg = Msg { route: route.into(), r#type: MsgType::MsgRequest.into(), ..Msg::default() };
+    let request = Request { r#type: RpcType::User.into(), msg: Some(msg), ..Request::default() };
+    request.encode_to_vec().into()
+}
+
+fn response(data: &[u8]) -> Bytes {
+    Response { data: Bytes::copy_from_slice(data), error: None }.encode_to_vec().into()
+}
+
+fn code<T: std::fmt::Debug>(result: Result<T, RequestError>) -> String {
+    match result {
+        Err(RequestError::Answered(error)) => error.code.into_owned(),
+        other => panic!("{other:?}"),
+    }
+}
