@@ -71,7 +71,7 @@ impl Goal {
             Bar::AtMost(_) => rounds.ratio(self.ours, self.limit)?,
             Bar::AtLeast(_) | Bar::Unset => rounds.ratio(self.limit, self.ours)?,
         };
-        let median = |case| Ok::<_, String>(Spread::of(rounds.request_us(case)?.to_vec()).median);
+        let median = |case| Ok::<_, String>(Spread::of(rounds.request_us(case)?).median);
         Ok(Figures {
             limit: format!("{:.3} us", median(self.limit)?),
             ours: format!("{:.3} us", median(self.ours)?),

@@ -22,8 +22,9 @@ pub(crate) struct Plan {
     pub(crate) connections: usize,
     /// Requests that each connection keeps in flight.
     pub(crate) depth: u32,
-    /// Replies before the measuring begins.
+    /// Replies before the measuring begins, each time.
     pub(crate) warmup: u64,
+    /// Replies that are measured, each time.
     pub(crate) replies: u64,
 }
 
@@ -44,14 +45,9 @@ pub(crate) struct Outcome {
 ///
 /// If a connection fails or the server stalls; a wrong reply is counted instead.
 pub(crate) fn run(server: &Endpoint, pids: &[u32], plan: &Plan) -> io::Result<Outcome> {
-    let mut load = Load::connect(server, plan)?;
-    load.until(plan.warmup)?;
-    let (cpu, received) = (cpu_times(pids)?, load.received);
-    load.until(plan.warmup + plan.replies)?;
-    let used = cpu_times(pids)? - cpu;
-    let request_us = used.as_secs_f64() * 1e6 / (load.received - received) as f64;
-    load.drain()?;
-    Ok(Outcome { request_us, checked: load.received, errors: load.errors })
+    let mut load = Load::connect(server, *plan)?;
+    let request_us = load.measure(pids)?;
+    Ok(Outcome { request_us, ..load.outcome() })
 }
 
 /// Connects, and shakes hands where the server speaks Pitaya.
@@ -71,7 +67,9 @@ pub(crate) fn open(server: &Endpoint) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-struct Load {
+/// Clients of one server.
+pub(crate) struct Load {
+    plan: Plan,
     speech: Speech,
     epoll: Epoll,
     clients: Vec<Client>,
@@ -132,7 +130,8 @@ impl Awaited {
 }
 
 impl Load {
-    fn connect(server: &Endpoint, plan: &Plan) -> io::Result<Self> {
+    /// Connects all that are planned.
+    pub(crate) fn connect(server: &Endpoint, plan: Plan) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let mut clients = Vec::new();
         for index in 0..plan.connections {
@@ -144,7 +143,8 @@ impl Load {
         }
         let request = Frame::request(plan.route);
         let reply = server.speech.reply(plan.route);
-        let mut load = Self {
+        Ok(Self {
+            plan,
             speech: server.speech,
             epoll,
             clients,
@@ -153,14 +153,33 @@ impl Load {
             input: vec![0; INPUT_BYTES],
             output: Vec::new(),
             scratch: Scratch::new(),
-            sending: true,
+            sending: false,
             sent: 0,
             received: 0,
             errors: 0,
-            deadline: Instant::now() + RUN_TIME_MAX,
-        };
-        (0..plan.connections).try_for_each(|index| load.send(index, plan.depth))?;
-        Ok(load)
+            deadline: Instant::now(),
+        })
+    }
+
+    /// Loads the server as planned, of which all of `pids` are parts, and lets it come to rest. Its
+    /// CPU time for a request, in microseconds.
+    pub(crate) fn measure(&mut self, pids: &[u32]) -> io::Result<f64> {
+        let Plan { connections, depth, warmup, replies, .. } = self.plan;
+        self.deadline = Instant::now() + RUN_TIME_MAX;
+        self.sending = true;
+        (0..connections).try_for_each(|index| self.send(index, depth))?;
+        self.until(self.received + warmup)?;
+        let (cpu, received) = (cpu_times(pids)?, self.received);
+        self.until(received + replies)?;
+        let used = cpu_times(pids)? - cpu;
+        let request_us = used.as_secs_f64() * 1e6 / (self.received - received) as f64;
+        self.drain()?;
+        Ok(request_us)
+    }
+
+    /// What it has seen so far.
+    pub(crate) fn outcome(&self) -> Outcome {
+        Outcome { checked: self.received, errors: self.errors, ..Outcome::default() }
     }
 
     fn until(&mut self, received: u64) -> io::Result<()> {
