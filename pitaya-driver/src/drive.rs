@@ -344,6 +344,7 @@ struct Engine<M, S> {
 impl<M: Machine, S: Serve<M>> Engine<M, S> {
     /// Gives the machine `input` as far as it takes it.
     fn pump(&mut self, turn: &mut Turn<'_, '_, M::Command>, input: &mut &[u8]) -> Taken {
+        self.settled = false;
         while turn.events_left > 0 {
             match self.machine.next(turn.now, input, turn.scratch) {
                 Next::Event(event) => {

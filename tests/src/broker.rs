@@ -12,9 +12,16 @@ use pitaya_core::cluster::{Life, ServerId, ServerInfo};
 use pitaya_core::session::HostFuture;
 use pitaya_driver::cluster::{Answer, Desk, Rpc, Told};
 
-/// What all servers of a cluster share; cheap to clone.
+/// What all servers of a cluster share; cheap to clone. It loses nothing, and its queues have no
+/// bounds: the tests that use it send little.
 #[derive(Clone, Default)]
-pub struct Broker(Arc<Mutex<BTreeMap<ServerId, Queue>>>);
+pub struct Broker {
+    queues: Arc<Mutex<BTreeMap<ServerId, Queue>>>,
+    /// How long each message takes.
+    late: Option<Arc<Late>>,
+}
+
+type Late = dyn Fn() -> HostFuture<()> + Send + Sync;
 
 /// What waits for a server, in the order in which it was said.
 struct Queue {
@@ -31,13 +38,18 @@ enum Message {
 }
 
 impl Broker {
+    /// One that brings each message after such a wait, in the order in which they were sent.
+    pub fn late(wait: impl Fn() -> HostFuture<()> + Send + Sync + 'static) -> Self {
+        Self { late: Some(Arc::new(wait)), ..Self::default() }
+    }
+
     /// The way of one server to the others.
     pub fn carrier(&self) -> Carrier {
         Carrier { broker: self.clone(), me: Mutex::new(None) }
     }
 
     fn queues(&self) -> MutexGuard<'_, BTreeMap<ServerId, Queue>> {
-        lock(&self.0)
+        lock(&self.queues)
     }
 
     fn send(&self, to: &Life, message: Message) {
@@ -104,6 +116,9 @@ impl Rpc for Carrier {
             let mut messages = self.broker.join(desk.me());
             let here = Here { broker: &self.broker, me };
             while let Some(message) = messages.next().await {
+                if let Some(late) = &self.broker.late {
+                    late().await;
+                }
                 here.take(&desk, message);
             }
         })

@@ -16,9 +16,9 @@ use pitaya_tests::sim::{self, Sim};
 
 #[test]
 fn a_client_of_a_gate_is_answered_by_a_room() {
-    for seed in sim::seeds(20) {
+    for (seed, way) in worlds(10) {
         sim::run(seed, |sim| async move {
-            let cluster = World::start(&sim, 1, 1).await;
+            let cluster = World::start(&sim, way, 1, 1).await;
             let client = cluster.connect(0).await;
             let said: String = client.request("room.hall.echo", &"hello").await.unwrap();
             assert_eq!(said, "room-0: hello");
@@ -30,9 +30,9 @@ fn a_client_of_a_gate_is_answered_by_a_room() {
 
 #[test]
 fn a_long_body_goes_to_a_room_and_back_in_parts_and_its_session_keeps_its_order() {
-    for seed in sim::seeds(20) {
+    for (seed, way) in worlds(10) {
         sim::run(seed, |sim| async move {
-            let cluster = World::start(&sim, 1, 1).await;
+            let cluster = World::start(&sim, way, 1, 1).await;
             let (client, other) = (cluster.connect(0).await, cluster.connect(0).await);
             let text = "long".repeat(500);
             let long = client.request::<_, String>("room.hall.echo", &text);
@@ -50,9 +50,9 @@ fn a_long_body_goes_to_a_room_and_back_in_parts_and_its_session_keeps_its_order(
 
 #[test]
 fn a_session_stays_with_its_room_and_its_calls_keep_their_order() {
-    for seed in sim::seeds(20) {
+    for (seed, way) in worlds(10) {
         sim::run(seed, |sim| async move {
-            let cluster = World::start(&sim, 2, 3).await;
+            let cluster = World::start(&sim, way, 2, 3).await;
             let client = cluster.connect(1).await;
             let count = |_| client.request::<_, (String, u32)>("room.hall.count", &());
             let counts: Vec<_> = (0..10).map(count).collect();
@@ -70,9 +70,9 @@ fn a_session_stays_with_its_room_and_its_calls_keep_their_order() {
 
 #[test]
 fn a_rule_of_the_cluster_says_which_room_answers() {
-    for seed in sim::seeds(6) {
+    for (seed, way) in worlds(3) {
         sim::run(seed, |sim| async move {
-            let cluster = World::start_with(&sim, 1, 3, |cluster| {
+            let cluster = World::start_with(&sim, way, 1, 3, |cluster| {
                 cluster.rule("room", Rule::custom(|call| ServerId::new(&said(call)?)))
             });
             let cluster = cluster.await;
@@ -90,9 +90,9 @@ fn a_rule_of_the_cluster_says_which_room_answers() {
 
 #[test]
 fn errors_and_missing_routes_come_back_as_they_are() {
-    for seed in sim::seeds(6) {
+    for (seed, way) in worlds(3) {
         sim::run(seed, |sim| async move {
-            let cluster = World::start(&sim, 1, 1).await;
+            let cluster = World::start(&sim, way, 1, 1).await;
             let client = cluster.connect(0).await;
             // It waits for longer than the gate does.
             let client = client.within(Duration::from_secs(10));
@@ -115,9 +115,9 @@ fn errors_and_missing_routes_come_back_as_they_are() {
 
 #[test]
 fn a_room_binds_pushes_and_keeps_data_with_a_session_that_it_does_not_have() {
-    for seed in sim::seeds(20) {
+    for (seed, way) in worlds(10) {
         sim::run(seed, |sim| async move {
-            let cluster = World::start(&sim, 2, 2).await;
+            let cluster = World::start(&sim, way, 2, 2).await;
             let client = cluster.connect(0).await;
             let mut hits = client.subscribe::<u32>("onHit");
             let _: () = client.request("room.hall.login", &"ann").await.unwrap();
@@ -135,9 +135,9 @@ fn a_room_binds_pushes_and_keeps_data_with_a_session_that_it_does_not_have() {
 
 #[test]
 fn users_are_reached_wherever_they_are_and_the_missing_are_named() {
-    for seed in sim::seeds(20) {
+    for (seed, way) in worlds(10) {
         sim::run(seed, |sim| async move {
-            let cluster = World::start(&sim, 3, 1).await;
+            let cluster = World::start(&sim, way, 3, 1).await;
             let mut clients = Vec::new();
             for (at, uid) in ["ann", "bob", "cid", "dan"].into_iter().enumerate() {
                 let client = cluster.connect(at % 3).await;
@@ -162,9 +162,9 @@ fn users_are_reached_wherever_they_are_and_the_missing_are_named() {
 
 #[test]
 fn the_newest_login_stays_whichever_gate_it_is_on() {
-    for seed in sim::seeds(20) {
+    for (seed, way) in worlds(10) {
         sim::run(seed, |sim| async move {
-            let cluster = World::start(&sim, 2, 1).await;
+            let cluster = World::start(&sim, way, 2, 1).await;
             let (first, second) = (cluster.connect(0).await, cluster.connect(1).await);
             let _: () = first.request("gate.me.login", &"ann").await.unwrap();
             let _: () = second.request("gate.me.login", &"ann").await.unwrap();
@@ -179,9 +179,9 @@ fn the_newest_login_stays_whichever_gate_it_is_on() {
 
 #[test]
 fn a_room_kicks_a_client_that_it_does_not_have() {
-    for seed in sim::seeds(20) {
+    for (seed, way) in worlds(10) {
         sim::run(seed, |sim| async move {
-            let cluster = World::start(&sim, 1, 1).await;
+            let cluster = World::start(&sim, way, 1, 1).await;
             let client = cluster.connect(0).await;
             // It is answered or not, as it happens.
             let _ = client.request::<_, ()>("room.hall.kick", &()).await;
@@ -192,9 +192,9 @@ fn a_room_kicks_a_client_that_it_does_not_have() {
 
 #[test]
 fn what_travels_with_a_call_goes_on_to_the_next_server_and_its_deadline_does_not_grow() {
-    for seed in sim::seeds(6) {
+    for (seed, way) in worlds(3) {
         sim::run(seed, |sim| async move {
-            let cluster = World::start(&sim, 1, 1).await;
+            let cluster = World::start(&sim, way, 1, 1).await;
             let client = cluster.connect(0).await;
             let (steps, remaining): (Vec<String>, u64) =
                 client.request("gate.me.trail", &()).await.unwrap();
@@ -208,9 +208,9 @@ fn what_travels_with_a_call_goes_on_to_the_next_server_and_its_deadline_does_not
 
 #[test]
 fn a_call_to_the_own_kind_is_refused_with_a_hint() {
-    for seed in sim::seeds(6) {
+    for (seed, way) in worlds(3) {
         sim::run(seed, |sim| async move {
-            let cluster = World::start(&sim, 2, 1).await;
+            let cluster = World::start(&sim, way, 2, 1).await;
             let client = cluster.connect(0).await;
             let failed = client.request::<_, ()>("gate.me.own", &()).await;
             let Err(RequestError::Answered(error)) = failed else { panic!("{failed:?}") };
@@ -222,9 +222,9 @@ fn a_call_to_the_own_kind_is_refused_with_a_hint() {
 
 #[test]
 fn handlers_see_every_server_with_what_it_says_of_itself() {
-    for seed in sim::seeds(6) {
+    for (seed, way) in worlds(3) {
         sim::run(seed, |sim| async move {
-            let cluster = World::start(&sim, 1, 2).await;
+            let cluster = World::start(&sim, way, 1, 2).await;
             let client = cluster.connect(0).await;
             let ask = async |id: &str| -> (Option<String>, Vec<String>, usize) {
                 client.request("gate.me.servers", &id).await.unwrap()
@@ -238,9 +238,9 @@ fn handlers_see_every_server_with_what_it_says_of_itself() {
 
 #[test]
 fn servers_call_each_other_and_get_what_the_other_answers() {
-    for seed in sim::seeds(6) {
+    for (seed, way) in worlds(3) {
         sim::run(seed, |sim| async move {
-            let cluster = World::start(&sim, 1, 3).await;
+            let cluster = World::start(&sim, way, 1, 3).await;
             let client = cluster.connect(0).await;
             for id in ["room-2", "room-0", "room-1"] {
                 let named: Vec<String> = client.request("gate.me.name", &id).await.unwrap();
@@ -257,9 +257,9 @@ fn servers_call_each_other_and_get_what_the_other_answers() {
 
 #[test]
 fn a_room_that_leaves_answers_what_it_has_and_then_others_are_asked() {
-    for seed in sim::seeds(20) {
+    for (seed, way) in worlds(10) {
         sim::run(seed, |sim| async move {
-            let mut cluster = World::start(&sim, 1, 2).await;
+            let mut cluster = World::start(&sim, way, 1, 2).await;
             let client = cluster.connect(0).await;
             let said: String = client.request("room.hall.echo", &"a").await.unwrap();
             let at = usize::from(said.starts_with("room-1"));
@@ -280,9 +280,9 @@ fn a_room_that_leaves_answers_what_it_has_and_then_others_are_asked() {
 
 #[test]
 fn a_handler_of_a_room_that_leaves_reaches_users_of_other_gates_until_it_ends() {
-    for seed in sim::seeds(20) {
+    for (seed, way) in worlds(10) {
         sim::run(seed, |sim| async move {
-            let mut cluster = World::start(&sim, 2, 1).await;
+            let mut cluster = World::start(&sim, way, 2, 1).await;
             let (ann, bob) = (cluster.connect(0).await, cluster.connect(1).await);
             let _: () = bob.request("gate.me.login", &"bob").await.unwrap();
             let mut shouts = bob.subscribe::<String>("onShout");
@@ -304,26 +304,52 @@ fn said(call: &Routed<'_>) -> Option<String> {
     serde_json::from_slice(call.payload).ok()
 }
 
+/// How servers reach each other.
+#[derive(Clone, Copy)]
+enum Way {
+    Messages,
+    Streams,
+}
+
+/// Worlds of as many seeds, each of both kinds.
+fn worlds(seeds: u64) -> Vec<(u64, Way)> {
+    let both = |seed| [(seed, Way::Messages), (seed, Way::Streams)];
+    sim::seeds(seeds).into_iter().flat_map(both).collect()
+}
+
+/// Brings messages after up to two milliseconds each.
+fn late_broker(sim: &Sim) -> Broker {
+    let sim = sim.clone();
+    Broker::late(move || {
+        let sim = sim.clone();
+        let wait = Duration::from_micros(sim.seed() % 2_000);
+        Box::pin(async move { sim.sleep(wait).await })
+    })
+}
+
 /// Gates and rooms that find each other by the first gate, or are told by what carries their
 /// messages.
 struct World {
     sim: Sim,
     settings: fn(Cluster) -> Cluster,
-    /// What carries messages, where there are no streams between servers: in half of the worlds.
+    /// What carries messages, where there are no streams between servers.
     broker: Option<Broker>,
     gates: Vec<ServerHandle<Sim>>,
     rooms: Vec<ServerHandle<Sim>>,
 }
 
 impl World {
-    async fn start(sim: &Sim, gates: usize, rooms: usize) -> Self {
-        Self::start_with(sim, gates, rooms, |cluster| cluster).await
+    async fn start(sim: &Sim, way: Way, gates: usize, rooms: usize) -> Self {
+        Self::start_with(sim, way, gates, rooms, |cluster| cluster).await
     }
 
     async fn start_with(
-        sim: &Sim, gates: usize, rooms: usize, settings: fn(Cluster) -> Cluster,
+        sim: &Sim, way: Way, gates: usize, rooms: usize, settings: fn(Cluster) -> Cluster,
     ) -> Self {
-        let broker = sim.seed().is_multiple_of(2).then(Broker::default);
+        let broker = match way {
+            Way::Messages => Some(late_broker(sim)),
+            Way::Streams => None,
+        };
         let sim = sim.clone();
         let mut world = Self { sim, settings, broker, gates: Vec::new(), rooms: Vec::new() };
         for at in 0..gates {

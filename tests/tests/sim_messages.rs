@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_channel::oneshot;
 use futures_lite::future;
 use pitaya_core::cluster::{Incarnation, Life, ServerId, ServerInfo};
 use pitaya_core::session::HostFuture;
 use pitaya_core::{Counter, Error, Json, Limits, RequestError};
 use pitaya_driver::cluster::{Answer, Desk, Rpc, Told};
 use pitaya_driver::{Client, Cluster, Runtime as _, Server, ServerHandle};
+use pitaya_proto::link::Push;
 use pitaya_proto::protos::{Msg, MsgType, Request, Response, RpcType};
 use pitaya_tests::game::gate;
 use pitaya_tests::sim::{self, Sim};
@@ -105,6 +107,7 @@ fn a_later_life_of_a_server_takes_the_place_of_an_earlier_one_and_not_the_other_
         }
         assert_eq!(world.gate.counters().count(Counter::LinksOpened), 2);
         world.desk().left(&life(2));
+        sim.sleep(Duration::from_secs(1)).await;
         assert_eq!(world.members(), ["gate-1", "room-1"], "it was over before");
     });
 }
@@ -154,8 +157,86 @@ fn a_server_that_says_that_it_drains_gets_no_new_calls() {
         sim.sleep(Duration::from_secs(1)).await;
         assert_eq!(code(client.request::<_, ()>("room.hall.echo", &()).await), "PIT-500");
         world.gate.shutdown().await;
-        assert!(matches!(&world.carrier.told.lock().unwrap()[..], [Told::Drains]));
+        assert_eq!(*world.carrier.told.lock().unwrap(), [Told::Drained, Told::Drains]);
         assert!(world.carrier.desk.lock().unwrap().is_none(), "others do not see it any more");
+    });
+}
+
+#[test]
+fn a_call_that_was_on_its_way_when_a_server_said_that_it_drains_is_answered() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default()).await;
+        world.desk().joined(room(1));
+        sim.sleep(Duration::from_secs(1)).await;
+        *world.carrier.is_slow.lock().unwrap() = true;
+        let desk = world.desk();
+        let (gate, carrier) = (world.gate, world.carrier);
+        let stops = sim.start(async move { gate.shutdown().await });
+        while carrier.told.lock().unwrap().is_empty() {
+            sim.sleep(Duration::from_millis(1)).await;
+        }
+        sim.sleep(Duration::from_millis(5)).await;
+        let (answer, answered) = answer();
+        desk.called(&life(1), Duration::from_secs(5), call("gate.trails.end"), answer);
+        desk.told(&life(1), Told::Drained);
+        let answered = answered.await.unwrap().unwrap();
+        assert_eq!(Response::decode(&*answered).unwrap().error, None);
+        stops.await;
+    });
+}
+
+#[test]
+fn what_must_not_be_lost_finds_room_where_there_is_none() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default().link_commands_max(3)).await;
+        world.desk().joined(room(1));
+        sim.sleep(Duration::from_secs(1)).await;
+        let dropped = || world.gate.counters().count(Counter::LinkFramesDropped);
+        for session in 0..5 {
+            world.desk().told(&life(1), Told::Closed(session));
+        }
+        assert_eq!(dropped(), 0);
+        world.desk().told(&life(1), Told::Push(Push::default()));
+        assert_eq!(dropped(), 1);
+    });
+}
+
+#[test]
+fn a_carrier_that_ends_reaches_nobody_any_more_and_whoever_waits_is_told() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default()).await;
+        world.desk().joined(room(1));
+        let client = world.connect().await;
+        let mut kept = None;
+        let lost = world.ask::<()>(&client, |_, _, answer| {
+            kept = Some(answer);
+            world.carrier.ends.lock().unwrap().take();
+        });
+        assert_eq!(code(lost.await), "PIT-503");
+        assert_eq!(world.members(), ["gate-1"]);
+    });
+}
+
+#[test]
+fn whoever_calls_a_server_that_stops_before_it_was_linked_is_told_in_the_end() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default()).await;
+        world.desk().joined(room(1));
+        sim.sleep(Duration::from_secs(1)).await;
+        let desk = world.desk();
+        let (gate, carrier) = (world.gate, world.carrier);
+        *carrier.is_slow.lock().unwrap() = true;
+        let stops = sim.start(async move { gate.shutdown().await });
+        while carrier.told.lock().unwrap().is_empty() {
+            sim.sleep(Duration::from_millis(1)).await;
+        }
+        desk.joined(ServerInfo { id: ServerId::new("room-2").unwrap(), ..room(1) });
+        let (answer, answered) = answer();
+        let late = Life { id: ServerId::new("room-2").unwrap(), ..life(1) };
+        desk.called(&late, Duration::from_secs(5), call("gate.trails.end"), answer);
+        desk.told(&life(1), Told::Drained);
+        stops.await;
+        assert_eq!(answered.await.unwrap().unwrap_err().code, "PIT-503");
     });
 }
 
@@ -173,6 +254,10 @@ struct Carrier {
     told: Mutex<Vec<Told>>,
     /// While it runs.
     desk: Mutex<Option<Desk>>,
+    /// Nobody says that it has heard that this server drains.
+    is_slow: Mutex<bool>,
+    /// It ends once this is dropped.
+    ends: Mutex<Option<oneshot::Sender<()>>>,
 }
 
 impl World {
@@ -214,10 +299,9 @@ impl World {
     }
 
     fn called(&self, from: &Life, request: Bytes) -> HostFuture<Result<Bytes, Error>> {
-        let (teller, told) = futures_channel::oneshot::channel();
-        let answer = Answer::new(|result| drop(teller.send(result)));
+        let (answer, answered) = answer();
         self.desk().called(from, Duration::from_secs(5), request, answer);
-        Box::pin(async { told.await.unwrap() })
+        Box::pin(async { answered.await.unwrap() })
     }
 
     fn members(&self) -> Vec<String> {
@@ -234,7 +318,11 @@ impl Rpc for Shared {
         self.0.calls.lock().unwrap().push((to.clone(), request, answer));
     }
 
-    fn tell(&self, _: &Life, told: Told) {
+    fn tell(&self, to: &Life, told: Told) {
+        let desk = self.0.desk.lock().unwrap().clone();
+        if told == Told::Drains && !*self.0.is_slow.lock().unwrap() {
+            desk.into_iter().for_each(|desk| desk.told(to, Told::Drained));
+        }
         self.0.told.lock().unwrap().push(told);
     }
 
@@ -247,10 +335,18 @@ impl Rpc for Shared {
         }
         Box::pin(async move {
             let runs = Runs(Arc::clone(&self.0));
+            let (ends, end) = oneshot::channel();
+            *runs.0.ends.lock().unwrap() = Some(ends);
             *runs.0.desk.lock().unwrap() = Some(desk);
-            std::future::pending().await
+            // It says so by being dropped.
+            let _ = end.await;
         })
     }
+}
+
+fn answer() -> (Answer, oneshot::Receiver<Result<Bytes, Error>>) {
+    let (teller, told) = oneshot::channel();
+    (Answer::new(|result| drop(teller.send(result))), told)
 }
 
 fn room(incarnation: u64) -> ServerInfo {

@@ -18,6 +18,7 @@ use pitaya_core::cluster::{Life, LinkConfig, Proven, ServerId, ServerInfo};
 use pitaya_core::session::HostFuture;
 use pitaya_core::{Counter, Error, Limits};
 use pitaya_proto::error;
+use prost::Message as _;
 
 use crate::cluster::peers::lock;
 use crate::cluster::rpc::{Answer, Rpc, Told};
@@ -88,10 +89,13 @@ impl Bridge {
             arrivals: Arc::clone(&self.arrivals),
             others: Mutex::default(),
         }));
+        let all = Everybody(desk.clone());
         let (work, end) = abortable(Arc::clone(&self.rpc).run(desk));
         let (ended, hears) = oneshot::channel();
         *lock(&self.end) = Some((end, hears));
-        Box::pin(async {
+        Box::pin(async move {
+            // However it ends, it reaches nobody from then on.
+            let _all = all;
             if work.await.is_ok() {
                 tracing::error!("what carries calls has ended: no server is reached any more");
             }
@@ -119,7 +123,7 @@ impl Network for Bridge {
     }
 
     fn close(&self) -> HostFuture<()> {
-        self.arrivals.mailbox.cut();
+        self.arrivals.close();
         let end = lock(&self.end).take();
         Box::pin(async {
             if let Some((abort, ended)) = end {
@@ -131,7 +135,24 @@ impl Network for Bridge {
     }
 }
 
+/// Ends all that are there when it is dropped.
+struct Everybody(Desk);
+
+impl Drop for Everybody {
+    fn drop(&mut self) {
+        let others = std::mem::take(&mut *lock(&self.0.0.others));
+        others.values().for_each(Other::end);
+    }
+}
+
 impl Arrivals {
+    /// Nobody takes what is there, nor what comes.
+    fn close(&self) {
+        self.mailbox.cut();
+        let mut unseen = std::mem::take(&mut *lock(&self.taken));
+        self.mailbox.take(&mut unseen);
+    }
+
     fn poll_next(&self, cx: &Context<'_>) -> Poll<io::Result<LinkStream>> {
         let mut taken = lock(&self.taken);
         if taken.is_empty() && self.mailbox.poll(cx, &mut taken).is_ready() {
@@ -153,6 +174,7 @@ impl Desk {
     pub fn joined(&self, server: ServerInfo) {
         let life = Life::from(&server);
         let mut others = lock(&self.0.others);
+        others.retain(|id, other| *id == life.id || other.inbox.is_open());
         let known = others.get(&life.id);
         let stays =
             |known: &Other| known.life > life || known.life == life && known.inbox.is_open();
@@ -202,15 +224,24 @@ impl Desk {
         }
     }
 
-    /// A server tells this one something. What comes from nobody who is there is lost.
+    /// A server tells this one something. What comes from nobody who is there is lost, and of
+    /// kicks, notifies and pushes what finds no room.
     pub fn told(&self, from: &Life, told: Told) {
         let bytes = match &told {
-            Told::Notify { request, .. } => request.len(),
-            Told::Push(push) => push.body.len(),
-            Told::Closed(_) | Told::Drains | Told::Kick(_) | Told::Seat(_) => 0,
+            Told::Closed(_) | Told::Drained | Told::Drains | Told::Seat(_) => None,
+            Told::Kick(kick) => Some(kick.encoded_len()),
+            Told::Notify { request, .. } => Some(request.len()),
+            Told::Push(push) => Some(push.encoded_len()),
         };
-        let sent = self.inbox(from).map(|inbox| inbox.send(Word::Told(told), bytes));
-        if sent != Some(Sent::Taken) {
+        let sent = match (self.inbox(from), bytes) {
+            (None, _) => Sent::Closed,
+            (Some(inbox), Some(bytes)) => inbox.send(Word::Told(told), bytes),
+            (Some(inbox), None) => {
+                inbox.send_urgent(Word::Told(told));
+                Sent::Taken
+            }
+        };
+        if sent != Sent::Taken {
             self.0.config.conn.counters.add(Counter::LinkFramesDropped);
         }
     }

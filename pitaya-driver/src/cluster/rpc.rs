@@ -12,25 +12,30 @@ use pitaya_core::session::HostFuture;
 use pitaya_proto::error;
 use pitaya_proto::link::{Kick, Push, Seat};
 
-use crate::cluster::bridge::Desk;
+use crate::cluster::Desk;
 
 /// Carries calls and messages between servers, and knows who they are.
 ///
 /// For a carrier of streams implement [`Network`](crate::cluster::Network) instead: it costs less
-/// for each message, and finds out by itself whether a server is still there.
+/// for each message, and finds out by itself whether a server is still there, and which one it is.
 ///
 /// What one server says to another, calls, answers and all else, has to arrive in the order in
-/// which it was said, or not at all: the order of a session's calls and pushes is only as good.
+/// which it was said: the order of a session's calls and pushes is only as good. What waits to be
+/// sent is the carrier's to bound. It may drop an [`Answer`], which tells its caller, and
+/// [`Told::Kick`], [`Told::Notify`] and [`Told::Push`]; the servers at whose ends anything else is
+/// lost have [left](Desk::left) each other, and may [join](Desk::joined) anew.
 pub trait Rpc: Send + Sync + 'static {
-    /// Calls a server: `request` is that of a [`Request`](pitaya_proto::protos::Request). It is on
-    /// its way when this returns. Nobody waits for longer than `remaining`.
+    /// Calls a server: `request` is that of a [`Request`](pitaya_proto::protos::Request). Nobody
+    /// waits for longer than `remaining`. It must not block.
     fn call(&self, to: &Life, remaining: Duration, request: Bytes, answer: Answer);
 
-    /// Tells a server what needs no answer. What cannot be sent is lost.
+    /// Tells a server what needs no answer. It must not block.
     fn tell(&self, to: &Life, told: Told);
 
-    /// Says at `desk` who is there and what they say, and tells them of [`Desk::me`], until it is
-    /// dropped: then this server is gone for the others.
+    /// Says at `desk` who is there and what they say, and tells them of [`Desk::me`]. Once this
+    /// server has nothing more to say it is dropped, by which this server is gone for the others.
+    ///
+    /// The desk holds the carrier, which must not hold the desk for longer than this runs.
     fn run(self: Arc<Self>, desk: Desk) -> HostFuture<()>;
 }
 
@@ -75,6 +80,10 @@ impl fmt::Debug for Answer {
 pub enum Told {
     /// A session of the one who says it is over.
     Closed(u64),
+    /// The one who says it has heard that the other drains, and calls it no more. The other waits
+    /// for that before it goes; on behalf of a server that does not know the word a carrier says
+    /// it, once no more calls can be on their way.
+    Drained,
     /// The one who says it takes no new calls, and will be gone.
     Drains,
     /// Users or sessions of the other are to be kicked.

@@ -80,12 +80,10 @@ impl FarEnd {
                 self.rpc.call(&self.life, remaining, request, answer);
             }
             Frame::Closed(session) => self.tell(Told::Closed(session)),
-            Frame::Drain => {
-                self.put_or_drop(&Frame::Drained);
-                self.tell(Told::Drains);
-            }
+            Frame::Drain => self.tell(Told::Drains),
+            Frame::Drained => self.tell(Told::Drained),
             // What others there are, the other server hears from its own carrier.
-            Frame::Drained | Frame::Heartbeat | Frame::Hello(_) | Frame::Known(_) => {}
+            Frame::Heartbeat | Frame::Hello(_) | Frame::Known(_) => {}
             Frame::Kick(kick) => self.tell(Told::Kick(kick)),
             Frame::Part { id, last, bytes } => return self.take_part(id, last, bytes),
             Frame::Push(push) => self.tell(Told::Push(push)),
@@ -119,7 +117,8 @@ impl FarEnd {
     /// Puts what has come into frames; if there is nothing, the task of `cx` is woken by it.
     fn fill(&mut self, cx: &Context<'_>) {
         let mut words = Commands::new();
-        loop {
+        // Whoever has something to read comes again.
+        while !self.output.has_remaining() && !self.is_over {
             // Nobody cuts it off, so that is no end.
             let _ = self.inbox.poll(cx, &mut words);
             if words.is_empty() {
@@ -133,17 +132,15 @@ impl FarEnd {
         match word {
             Word::Answered(id, result) => self.answer(id, result),
             Word::Call { remaining, request, answer } => {
-                // Zero wants no answer.
-                self.calls = self.calls.checked_add(1).unwrap_or(1);
-                let id = self.calls;
+                let id = self.next_id();
                 match self.put(&Frame::Call { id, remaining, request: &request }) {
-                    // With billions of calls between, an older one of that id waits in vain.
                     Ok(()) => drop(self.callers.insert(id, answer)),
                     Err(why) => answer.give(Err(why)),
                 }
             }
             Word::Gone => self.is_over = true,
             Word::Told(Told::Closed(session)) => self.put_or_drop(&Frame::Closed(session)),
+            Word::Told(Told::Drained) => self.put_or_drop(&Frame::Drained),
             Word::Told(Told::Drains) => self.put_or_drop(&Frame::Drain),
             Word::Told(Told::Kick(kick)) => self.put_or_drop(&Frame::Kick(kick)),
             Word::Told(Told::Notify { remaining, request }) => {
@@ -151,6 +148,17 @@ impl FarEnd {
             }
             Word::Told(Told::Push(push)) => self.put_or_drop(&Frame::Push(push)),
             Word::Told(Told::Seat(seat)) => self.put_or_drop(&Frame::Seat(seat)),
+        }
+    }
+
+    /// An id that no call has which waits.
+    fn next_id(&mut self) -> u32 {
+        loop {
+            // Zero wants no answer.
+            self.calls = self.calls.checked_add(1).unwrap_or(1);
+            if !self.callers.contains_key(&self.calls) {
+                return self.calls;
+            }
         }
     }
 
@@ -193,9 +201,7 @@ impl AsyncRead for FarEnd {
         self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if !this.is_over && !this.output.has_remaining() {
-            this.fill(cx);
-        }
+        this.fill(cx);
         let count = this.output.remaining().min(buffer.len());
         if count == 0 && !this.is_over {
             this.reader = Some(cx.waker().clone());
