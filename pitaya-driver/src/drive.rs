@@ -177,7 +177,8 @@ where
             }
         }
         let is_cut = turn.is_over();
-        // An idle connection owns no room for what it writes.
+        // An idle connection owns no room for what it writes or runs.
+        self.engine.machine.rest();
         buffers.outbox.take_back(self.engine.machine.outbox());
         self.engine.serve.handle_waiting(self.engine.machine.outbox().remaining());
         let rested = self.rest(now, cx);
@@ -208,9 +209,8 @@ where
         let acts = is_over(self.engine.machine.poll_timeout());
         if acts {
             self.engine.disturb().handle_timeout(now, scratch);
-            // An idle connection beats now and then, and keeps no room for commands and calls.
+            // An idle connection beats now and then, and keeps no room for commands.
             self.mailbox.rest();
-            self.engine.machine.rest();
         }
         layers || acts
     }
