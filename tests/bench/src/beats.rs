@@ -5,8 +5,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::process::id;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -23,15 +23,16 @@ use crate::machine::cpu_time;
 /// It is the whole server on tokio, with sockets that are silent and swallow what is written.
 pub(crate) fn core_share(sessions: u64, window: Duration) -> io::Result<f64> {
     Tokio::block_on(async {
-        let crowd = Crowd { sessions, ..Crowd::default() };
-        let runtime = Quiet { tokio: Tokio::current()?, crowd: Arc::new(crowd) };
+        let tokio = Tokio::current()?;
+        let crowd = Crowd { sessions, began: tokio.now(), ..Crowd::default() };
+        let runtime = Quiet { tokio, crowd: Arc::new(crowd) };
         let limits = Limits::default().connections_max(usize::MAX).handshaking_max(1);
         let server = Server::<Quiet>::new("gate", App::new(())).tcp("127.0.0.1:1").limits(limits);
         let server = server.start_on(runtime.clone()).await.map_err(io::Error::other)?;
         while (server.sessions() as u64) < sessions {
             tokio::task::yield_now().await;
         }
-        // The clock was set forward; now it goes as it should.
+        // The clock was set forward; now it goes by itself.
         tokio::time::sleep(LOOKS_AGAIN * 2).await;
         let beats = || runtime.crowd.beats.load(Ordering::Relaxed);
         let (cpu, before) = (cpu_time(id())?, beats());
@@ -45,8 +46,8 @@ pub(crate) fn core_share(sessions: u64, window: Duration) -> io::Result<f64> {
     })?
 }
 
-/// Tokio with a clock that is set forward while sessions begin, as if they had begun all through
-/// one period, and with the sessions for which nobody has to dial.
+/// Tokio with a clock that sessions set forward as they begin, as if they had begun all through one
+/// period, however long that takes; and with the sessions for which nobody has to dial.
 #[derive(Clone)]
 struct Quiet {
     tokio: Tokio,
@@ -56,14 +57,18 @@ struct Quiet {
 #[derive(Default)]
 struct Crowd {
     sessions: u64,
+    began: Instant,
     accepted: AtomicU64,
+    /// When the last session began.
+    done: OnceLock<Instant>,
     beats: AtomicU64,
 }
 
 impl Crowd {
-    fn ahead(&self) -> Duration {
+    fn time(&self, now: Instant) -> Instant {
         let accepted = self.accepted.load(Ordering::Relaxed);
-        PERIOD.mul_f64(accepted as f64 / self.sessions as f64)
+        let since = self.done.get().map_or(Duration::ZERO, |done| now.since(*done));
+        self.began + PERIOD.mul_f64(accepted as f64 / self.sessions as f64) + since
     }
 }
 
@@ -73,7 +78,7 @@ impl Runtime for Quiet {
     type Timer = Clock;
 
     fn now(&self) -> Instant {
-        self.tokio.now() + self.crowd.ahead()
+        self.crowd.time(self.tokio.now())
     }
 
     fn timer(&self) -> Clock {
@@ -112,7 +117,9 @@ impl Listener for Quiet {
         if self.crowd.accepted.load(Ordering::Relaxed) == self.crowd.sessions {
             std::future::pending::<()>().await;
         }
-        self.crowd.accepted.fetch_add(1, Ordering::Relaxed);
+        if self.crowd.accepted.fetch_add(1, Ordering::Relaxed) + 1 == self.crowd.sessions {
+            self.crowd.done.get_or_init(|| self.tokio.now());
+        }
         Ok((Mute { crowd: Arc::clone(&self.crowd), said: false }, SOMEWHERE))
     }
 
