@@ -247,7 +247,9 @@ mod tests {
         let [single, pipelined, ..] = CONTESTS.map(|contest| contest.cases());
         let go = [GO_JSON, GO_COMPRESSING_JSON];
         let ours = [TOKIO_ECHO, TOKIO_JSON, SMOL_JSON, WEB_JSON];
-        assert_eq!(single, [&[RAW][..], &ours, &[SAME_WORK_ECHO, SAME_WORK_JSON], &go].concat());
+        let same_work = [SAME_WORK_ECHO, SAME_WORK_JSON];
+        let bare = [BARE_TOKIO, BARE_SAME_WORK_ECHO, BARE_SAME_WORK_JSON];
+        assert_eq!(single, [&[RAW][..], &ours, &same_work, &bare, &go].concat());
         assert_eq!(
             pipelined,
             [&[SAME_WORK_JSON, TOKIO_JSON, SMOL_JSON, WEB_JSON][..], &go].concat()
