@@ -165,16 +165,7 @@ fn a_server_that_says_that_it_drains_gets_no_new_calls() {
 #[test]
 fn a_call_that_was_on_its_way_when_a_server_said_that_it_drains_is_answered() {
     sim::run(1, |sim| async move {
-        let world = World::start(&sim, Limits::default()).await;
-        world.desk().joined(room(1));
-        sim.sleep(Duration::from_secs(1)).await;
-        *world.carrier.is_slow.lock().unwrap() = true;
-        let desk = world.desk();
-        let (gate, carrier) = (world.gate, world.carrier);
-        let stops = sim.start(async move { gate.shutdown().await });
-        while carrier.told.lock().unwrap().is_empty() {
-            sim.sleep(Duration::from_millis(1)).await;
-        }
+        let (desk, stops) = stopping(&sim).await;
         sim.sleep(Duration::from_millis(5)).await;
         let (answer, answered) = answer();
         desk.called(&life(1), Duration::from_secs(5), call("gate.trails.end"), answer);
@@ -220,16 +211,7 @@ fn a_carrier_that_ends_reaches_nobody_any_more_and_whoever_waits_is_told() {
 #[test]
 fn whoever_calls_a_server_that_stops_before_it_was_linked_is_told_in_the_end() {
     sim::run(1, |sim| async move {
-        let world = World::start(&sim, Limits::default()).await;
-        world.desk().joined(room(1));
-        sim.sleep(Duration::from_secs(1)).await;
-        let desk = world.desk();
-        let (gate, carrier) = (world.gate, world.carrier);
-        *carrier.is_slow.lock().unwrap() = true;
-        let stops = sim.start(async move { gate.shutdown().await });
-        while carrier.told.lock().unwrap().is_empty() {
-            sim.sleep(Duration::from_millis(1)).await;
-        }
+        let (desk, stops) = stopping(&sim).await;
         desk.joined(ServerInfo { id: ServerId::new("room-2").unwrap(), ..room(1) });
         let (answer, answered) = answer();
         let late = Life { id: ServerId::new("room-2").unwrap(), ..life(1) };
@@ -238,6 +220,24 @@ fn whoever_calls_a_server_that_stops_before_it_was_linked_is_told_in_the_end() {
         stops.await;
         assert_eq!(answered.await.unwrap().unwrap_err().code, "PIT-503");
     });
+}
+
+/// The desk of a gate that stops and has just said so to a room, which has not heard it yet; and
+/// its end.
+async fn stopping(sim: &Sim) -> (Desk, impl Future<Output = ()> + use<>) {
+    let World { gate, carrier, .. } = {
+        let world = World::start(sim, Limits::default()).await;
+        world.desk().joined(room(1));
+        sim.sleep(Duration::from_secs(1)).await;
+        world
+    };
+    *carrier.is_slow.lock().unwrap() = true;
+    let desk = carrier.desk.lock().unwrap().clone().unwrap();
+    let stops = sim.start(async move { gate.shutdown().await });
+    while carrier.told.lock().unwrap().is_empty() {
+        sim.sleep(Duration::from_millis(1)).await;
+    }
+    (desk, stops)
 }
 
 /// A gate, and what carries its messages.

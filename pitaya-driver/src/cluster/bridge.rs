@@ -94,12 +94,11 @@ impl Bridge {
         let (ended, hears) = oneshot::channel();
         *lock(&self.end) = Some((end, hears));
         Box::pin(async move {
-            // However it ends, it reaches nobody from then on.
-            let _all = all;
+            // However it ends, it reaches nobody from then on, and then it says so.
+            let (_ended, _all) = (ended, all);
             if work.await.is_ok() {
                 tracing::error!("what carries calls has ended: no server is reached any more");
             }
-            drop(ended);
         })
     }
 }
@@ -170,7 +169,7 @@ impl Desk {
 
     /// A server is there. That may be said again and again: it does nothing unless the link to that
     /// life of it has ended. A later life takes the place of an earlier one, and not the other way
-    /// round.
+    /// round. Beyond `members_max` it is refused, and counted as [`Counter::LinksRefused`].
     pub fn joined(&self, server: ServerInfo) {
         let life = Life::from(&server);
         let mut others = lock(&self.0.others);
