@@ -190,7 +190,7 @@ impl Player {
     /// A waiting call whose turn has come.
     fn poll_start<'e>(&mut self, now: Instant) -> Option<Event<'e>> {
         // Once the connection is to close, what waits never runs, also before that is told.
-        if !self.conn.is_open() || self.conn.is_outbox_full() {
+        if !self.calls.has_waiting() || !self.conn.is_open() || self.conn.is_outbox_full() {
             return None;
         }
         let (start, body) = self.calls.poll_start(now)?;
@@ -281,7 +281,10 @@ impl Machine for Player {
             Command::Push(route, body) => self.conn.push(now, &route, &body, scratch),
             Command::Reply(key, reply) => {
                 self.handle_reply(now, key, reply, scratch);
-                self.update(now);
+                // It can only have made room.
+                if self.conn.held {
+                    self.update(now);
+                }
             }
             Command::Shutdown => {
                 self.drains = true;

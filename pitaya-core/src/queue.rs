@@ -174,6 +174,11 @@ impl<W> CallQueue<W> {
         self.started.shrink_to_fit();
     }
 
+    /// Whether a call waits for its turn.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
     /// Whether a bound is reached, so that the session must not be read.
     pub fn is_full(&self) -> bool {
         let limits = &self.config.limits;
