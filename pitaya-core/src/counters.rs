@@ -67,7 +67,7 @@ counters! {
     KicksSent = "kicks_sent";
     /// Steps of parts of the application, at the start or the end, that took too long.
     LifecyclesExpired = "lifecycles_expired";
-    /// Calls between servers that were refused at once: too many, or too much waits.
+    /// Calls between servers that were refused, or their answers: too many, or too much waits.
     LinkCallsRefused = "link_calls_refused";
     /// Attempts to reach another server that failed.
     LinkDialsFailed = "link_dials_failed";

@@ -116,7 +116,8 @@ limits! {
     /// Calls to one other server that wait for their reply, and as many of it that are not
     /// answered.
     link_calls_max: usize = 4096, "calls", LinkCallsRefused;
-    /// Commands that wait until the link to another server looks at them.
+    /// Commands that wait until the link to another server looks at them, and messages that a
+    /// carrier of messages brings from one; of such that must not be lost as many again may wait.
     link_commands_max: usize = 16_384, "commands", LinkCallsRefused;
     /// Silence after which a link to another server is over, or time in which it takes nothing of
     /// what waits for it.

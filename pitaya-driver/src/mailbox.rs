@@ -81,7 +81,23 @@ impl<C> Mailbox<C> {
         Sent::Taken
     }
 
-    /// Sends a command that must not be lost, even into a full mailbox; for what is sent once.
+    /// Sends a command that must not be lost, even into a full mailbox: for such there is room for
+    /// as many again. Where there is none either, what it is about has to end.
+    pub(crate) fn send_owed(&self, command: C) -> Sent {
+        let mut inner = self.lock();
+        if inner.closed {
+            return Sent::Closed;
+        }
+        let full = inner.commands.len() >= self.commands_max.saturating_mul(2);
+        if full && !inner.commands.is_empty() {
+            return Sent::Full;
+        }
+        self.push(&mut inner, command);
+        Sent::Taken
+    }
+
+    /// Sends a command that must not be lost, even into a full mailbox; for what is sent once, or
+    /// not more often than something else that is bounded.
     pub(crate) fn send_urgent(&self, command: C) {
         let mut inner = self.lock();
         if !inner.closed {
@@ -116,7 +132,8 @@ impl<C> Mailbox<C> {
     /// one. `Ready` if the reader must end.
     pub(crate) fn poll(&self, cx: &Context<'_>, commands: &mut Commands<C>) -> Poll<()> {
         let mut inner = self.lock();
-        self.any.store(false, Ordering::Relaxed);
+        // Where it is cut off, what is there may still be taken.
+        self.any.store(inner.cut, Ordering::Relaxed);
         if inner.cut {
             return Poll::Ready(());
         }
@@ -211,5 +228,28 @@ mod tests {
             mailbox.take(&mut commands);
             assert_eq!(commands.len(), looks * 50);
         }
+    }
+
+    #[test]
+    fn for_what_must_not_be_lost_there_is_room_for_as_many_again_and_no_more() {
+        let (mailbox, mut commands) = (Mailbox::new(3, 100), Commands::new());
+        let sent = |send: &dyn Fn(u8) -> Sent| {
+            (0..9).take_while(|command| send(*command) == Sent::Taken).count()
+        };
+        assert_eq!(sent(&|command| mailbox.send(command, 1)), 3);
+        assert_eq!(sent(&|command| mailbox.send_owed(command)), 3);
+        assert_eq!(mailbox.send(0, 0), Sent::Full);
+        mailbox.take(&mut commands);
+        assert_eq!(sent(&|command| mailbox.send_owed(command)), 6);
+    }
+
+    #[test]
+    fn what_waits_for_a_reader_that_was_cut_off_can_be_taken() {
+        let (mailbox, mut commands) = (Mailbox::new(3, 100), Commands::new());
+        assert_eq!(mailbox.send(1, 0), Sent::Taken);
+        mailbox.cut();
+        assert!(mailbox.poll(&Context::from_waker(Waker::noop()), &mut commands).is_ready());
+        mailbox.take(&mut commands);
+        assert_eq!(&commands[..], [1]);
     }
 }

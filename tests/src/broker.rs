@@ -80,6 +80,18 @@ impl Broker {
         receiver
     }
 
+    /// Two servers lose each other, and begin anew.
+    fn part(&self, one: &Life, other: &Life) {
+        let queues = self.queues();
+        let queue = |life: &Life| queues.get(&life.id).filter(|it| Life::from(&it.info) == *life);
+        let (Some(one), Some(other)) = (queue(one), queue(other)) else { return };
+        for (to, lost) in [(one, other), (other, one)] {
+            // Whoever is about to be gone hears nothing.
+            let _ = to.sender.unbounded_send(Message::Left(Life::from(&lost.info)));
+            let _ = to.sender.unbounded_send(Message::Joined(lost.info.clone()));
+        }
+    }
+
     fn leave(&self, life: &Life) {
         let mut queues = self.queues();
         if queues.get(&life.id).is_some_and(|queue| Life::from(&queue.info) == *life) {
@@ -107,6 +119,11 @@ impl Rpc for Carrier {
     fn tell(&self, to: &Life, told: Told) {
         let from = lock(&self.me).clone().expect("it runs");
         self.broker.send(to, Message::Told(from, told));
+    }
+
+    fn lost(&self, to: &Life) {
+        let me = lock(&self.me).clone().expect("it runs");
+        self.broker.part(&me, to);
     }
 
     fn run(self: Arc<Self>, desk: Desk) -> HostFuture<()> {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_lite::future;
 use pitaya_core::cluster::{Routed, Rule, ServerId};
 use pitaya_core::{CloseReason, Counter, Json, Limits, RequestError};
 use pitaya_driver::cluster::Plain;
@@ -266,7 +267,7 @@ fn a_room_that_leaves_answers_what_it_has_and_then_others_are_asked() {
             let rests = client.request::<_, String>("room.hall.rest", &());
             // It is on its way before the room leaves.
             let mut rests = std::pin::pin!(rests);
-            assert!(futures_lite::future::poll_once(&mut rests).await.is_none());
+            assert!(future::poll_once(&mut rests).await.is_none());
             sim.sleep(Duration::from_millis(500)).await;
             let room = cluster.rooms.remove(at);
             let leaves = sim.start(room.shutdown());
@@ -289,7 +290,7 @@ fn a_handler_of_a_room_that_leaves_reaches_users_of_other_gates_until_it_ends() 
             let shout = serde_json::to_value(Shout { uids: vec!["bob"], text: "late" }).unwrap();
             let shouted = ann.request::<_, Vec<String>>("room.hall.shout_late", &shout);
             let mut shouted = std::pin::pin!(shouted);
-            assert!(futures_lite::future::poll_once(&mut shouted).await.is_none());
+            assert!(future::poll_once(&mut shouted).await.is_none());
             sim.sleep(Duration::from_millis(500)).await;
             let leaves = sim.start(cluster.rooms.remove(0).shutdown());
             assert_eq!(shouted.await.unwrap(), [""; 0]);
@@ -297,6 +298,35 @@ fn a_handler_of_a_room_that_leaves_reaches_users_of_other_gates_until_it_ends() 
             leaves.await;
         });
     }
+}
+
+#[test]
+fn when_a_server_is_lost_its_carrier_tells_it_so_and_both_find_each_other_again() {
+    sim::run(1, |sim| async move {
+        let broker = late_broker(&sim);
+        let start = async |id: &str, limits: Limits| {
+            let cluster = Cluster::through(broker.carrier()).id(id);
+            let server = Server::new("gate", gate()).tcp("127.0.0.1:0").limits(limits);
+            server.cluster(cluster).start_on(sim.clone()).await.unwrap()
+        };
+        let one = start("gate-1", Limits::default().uid_bytes_max(1000)).await;
+        let other = start("gate-2", Limits::default()).await;
+        let address = one.addresses()[0].to_string();
+        // The home of some of them is the other server, to which they make no sense.
+        for uid in ["a", "b", "c", "d"].map(|letter| letter.repeat(500)) {
+            let client = Client::<_, Json>::connect_on(sim.clone(), &address, Default::default());
+            let client = client.await.unwrap();
+            let (login, moment) =
+                (client.request::<_, ()>("me.login", &uid), Duration::from_secs(1));
+            // Then it goes.
+            future::or(async { drop(login.await) }, sim.sleep(moment)).await;
+        }
+        sim.sleep(Duration::from_secs(10)).await;
+        for server in [one, other] {
+            assert!(server.counters().count(Counter::LinksClosed) > 0);
+            assert_eq!(server.members().unwrap().all().len(), 2);
+        }
+    });
 }
 
 /// The text that a call has for its argument.

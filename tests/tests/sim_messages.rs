@@ -14,7 +14,7 @@ use pitaya_core::session::HostFuture;
 use pitaya_core::{Counter, Error, Json, Limits, RequestError};
 use pitaya_driver::cluster::{Answer, Desk, Rpc, Told};
 use pitaya_driver::{Client, Cluster, Runtime as _, Server, ServerHandle};
-use pitaya_proto::link::Push;
+use pitaya_proto::link::{Push, Seat};
 use pitaya_proto::protos::{Msg, MsgType, Request, Response, RpcType};
 use pitaya_tests::game::gate;
 use pitaya_tests::sim::{self, Sim};
@@ -73,6 +73,7 @@ fn whoever_waits_for_an_answer_that_is_dropped_or_for_a_server_that_has_left_is_
         // It comes too late, and does no harm.
         late.unwrap().give(Ok(response(b"1")));
         assert_eq!(world.members(), ["gate-1"]);
+        assert_eq!(*world.carrier.lost.lock().unwrap(), [], "the carrier knows it");
         assert_eq!(code(client.request::<_, ()>("room.hall.echo", &()).await), "PIT-500");
     });
 }
@@ -158,6 +159,7 @@ fn a_server_that_says_that_it_drains_gets_no_new_calls() {
         assert_eq!(code(client.request::<_, ()>("room.hall.echo", &()).await), "PIT-500");
         world.gate.shutdown().await;
         assert_eq!(*world.carrier.told.lock().unwrap(), [Told::Drained, Told::Drains]);
+        assert_eq!(*world.carrier.lost.lock().unwrap(), [], "it has left");
         assert!(world.carrier.desk.lock().unwrap().is_none(), "others do not see it any more");
     });
 }
@@ -183,12 +185,91 @@ fn what_must_not_be_lost_finds_room_where_there_is_none() {
         world.desk().joined(room(1));
         sim.sleep(Duration::from_secs(1)).await;
         let dropped = || world.gate.counters().count(Counter::LinkFramesDropped);
-        for session in 0..5 {
+        for _ in 0..3 {
+            world.desk().told(&life(1), Told::Push(Push::default()));
+        }
+        for session in 0..3 {
             world.desk().told(&life(1), Told::Closed(session));
         }
         assert_eq!(dropped(), 0);
         world.desk().told(&life(1), Told::Push(Push::default()));
         assert_eq!(dropped(), 1);
+        sim.sleep(Duration::from_secs(1)).await;
+        assert_eq!(world.members(), ["gate-1", "room-1"]);
+    });
+}
+
+#[test]
+fn what_must_not_be_lost_and_finds_no_room_costs_the_link_which_begins_anew() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default().link_commands_max(3)).await;
+        world.desk().joined(room(1));
+        let client = world.connect().await;
+        let count = |counter| world.gate.counters().count(counter);
+        let mut called = None;
+        let lost = world.ask::<()>(&client, |_, _, answer| {
+            called = Some((world.called(&life(1), call("gate.trails.end")), answer));
+            for session in 0..1_000_000 {
+                world.desk().told(&life(1), Told::Closed(session));
+            }
+        });
+        assert_eq!(code(lost.await), "PIT-503");
+        assert_eq!(called.unwrap().0.await.unwrap_err().code, "PIT-503");
+        assert_eq!(world.members(), ["gate-1"]);
+        assert_eq!(*world.carrier.lost.lock().unwrap(), [life(1)]);
+        assert_eq!(count(Counter::LinksClosed), 1);
+        // The call and five words had found room.
+        assert_eq!(count(Counter::LinkFramesDropped), 1_000_000 - 5);
+        world.desk().left(&life(1));
+        world.desk().joined(room(1));
+        sim.sleep(Duration::from_secs(1)).await;
+        let answered =
+            world.ask::<u32>(&client, |_, _, answer| answer.give(Ok(response(b"7")))).await;
+        assert_eq!(answered.unwrap(), 7);
+    });
+}
+
+#[test]
+fn answers_that_find_no_room_are_errors_and_harm_no_link() {
+    sim::run(1, |sim| async move {
+        let limits = Limits::default().link_outbound_bytes_max(10_000);
+        let world = World::start(&sim, limits).await;
+        world.desk().joined(room(1));
+        let client = world.connect().await;
+        sim.sleep(Duration::from_secs(1)).await;
+        let asked: Vec<_> =
+            (0..5).map(|_| client.request::<_, String>("room.hall.echo", &())).collect();
+        let taken = async {
+            while world.carrier.calls.lock().unwrap().len() < 5 {
+                sim.sleep(Duration::from_millis(1)).await;
+            }
+            let long = format!("{:?}", "x".repeat(4000));
+            for (_, _, answer) in world.carrier.calls.lock().unwrap().drain(..) {
+                answer.give(Ok(response(long.as_bytes())));
+            }
+        };
+        let (answers, ()) = future::zip(futures::future::join_all(asked), taken).await;
+        let (long, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+        assert_eq!(long.len(), 2);
+        assert!(refused.into_iter().all(|it| code(it) == "PIT-503"));
+        assert_eq!(world.gate.counters().count(Counter::LinkCallsRefused), 3);
+        assert_eq!(world.members(), ["gate-1", "room-1"]);
+    });
+}
+
+#[test]
+fn a_word_that_makes_no_sense_ends_the_link_and_the_other_server_has_to_hear_of_it() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default()).await;
+        for (number, uid) in [String::new(), "a".repeat(129)].into_iter().enumerate() {
+            world.desk().joined(room(1));
+            sim.sleep(Duration::from_secs(1)).await;
+            assert_eq!(world.members(), ["gate-1", "room-1"]);
+            world.desk().told(&life(1), Told::Seat(Seat { uid, ..Seat::default() }));
+            sim.sleep(Duration::from_secs(1)).await;
+            assert_eq!(world.members(), ["gate-1"]);
+            assert_eq!(world.carrier.lost.lock().unwrap().len(), number + 1);
+        }
     });
 }
 
@@ -252,6 +333,7 @@ struct World {
 struct Carrier {
     calls: Mutex<Vec<(Life, Bytes, Answer)>>,
     told: Mutex<Vec<Told>>,
+    lost: Mutex<Vec<Life>>,
     /// While it runs.
     desk: Mutex<Option<Desk>>,
     /// Nobody says that it has heard that this server drains.
@@ -324,6 +406,10 @@ impl Rpc for Shared {
             desk.into_iter().for_each(|desk| desk.told(to, Told::Drained));
         }
         self.0.told.lock().unwrap().push(told);
+    }
+
+    fn lost(&self, to: &Life) {
+        self.0.lost.lock().unwrap().push(to.clone());
     }
 
     fn run(self: Arc<Self>, desk: Desk) -> HostFuture<()> {

@@ -16,7 +16,7 @@ use futures::future::{AbortHandle, abortable};
 use futures_channel::oneshot;
 use pitaya_core::cluster::{Life, LinkConfig, Proven, ServerId, ServerInfo};
 use pitaya_core::session::HostFuture;
-use pitaya_core::{Counter, Error, Limits};
+use pitaya_core::{Counter, Limits};
 use pitaya_proto::error;
 use prost::Message as _;
 
@@ -63,7 +63,8 @@ type Inbox = Mailbox<Word>;
 
 /// One thing that comes from a server.
 enum Word {
-    Answered(u32, Result<Bytes, Error>),
+    /// The bytes of a response to the call of that id.
+    Answered(u32, Bytes),
     Call {
         remaining: Duration,
         request: Bytes,
@@ -224,10 +225,18 @@ impl Desk {
     }
 
     /// A server tells this one something. What comes from nobody who is there is lost, and of
-    /// kicks, notifies and pushes what finds no room.
+    /// kicks, notifies and pushes what finds no room: `link_commands_max` words may wait, with
+    /// `link_outbound_bytes_max` in them. For all else there is room for as many words again; if
+    /// one finds none, the link to that server ends, as if the connection was lost, and its carrier
+    /// hears that it is [lost](Rpc::lost). Whatever finds no room is counted as
+    /// [`Counter::LinkFramesDropped`].
     pub fn told(&self, from: &Life, told: Told) {
         let bytes = match &told {
-            Told::Closed(_) | Told::Drained | Told::Drains | Told::Seat(_) => None,
+            Told::Closed(_) | Told::Drained | Told::Drains => None,
+            // One that is longer makes no sense, so that it may as well be lost.
+            Told::Seat(seat) => {
+                Some(seat.encoded_len()).filter(|_| seat.uid.len() > self.limits().uid_bytes_max)
+            }
             Told::Kick(kick) => Some(kick.encoded_len()),
             Told::Notify { request, .. } => Some(request.len()),
             Told::Push(push) => Some(push.encoded_len()),
@@ -235,10 +244,7 @@ impl Desk {
         let sent = match (self.inbox(from), bytes) {
             (None, _) => Sent::Closed,
             (Some(inbox), Some(bytes)) => inbox.send(Word::Told(told), bytes),
-            (Some(inbox), None) => {
-                inbox.send_urgent(Word::Told(told));
-                Sent::Taken
-            }
+            (Some(inbox), None) => insist(&inbox, Word::Told(told)),
         };
         if sent != Sent::Taken {
             self.0.config.conn.counters.add(Counter::LinkFramesDropped);
@@ -261,6 +267,16 @@ impl Other {
         // One whose link has ended already is as good.
         let _ = self.inbox.send_last(Word::Gone);
     }
+}
+
+/// Says what must not be lost to the far end of a link, which ends where it stands if there is no
+/// room.
+fn insist(inbox: &Inbox, word: Word) -> Sent {
+    let sent = inbox.send_owed(word);
+    if sent == Sent::Full {
+        inbox.cut();
+    }
+    sent
 }
 
 /// A server that is reached by its name has no address.

@@ -23,7 +23,8 @@ use crate::cluster::Desk;
 /// which it was said: the order of a session's calls and pushes is only as good. What waits to be
 /// sent is the carrier's to bound. It may drop an [`Answer`], which tells its caller, and
 /// [`Told::Kick`], [`Told::Notify`] and [`Told::Push`]; the servers at whose ends anything else is
-/// lost have [left](Desk::left) each other, and may [join](Desk::joined) anew.
+/// lost have [left](Desk::left) each other, and may [join](Desk::joined) anew. What it brings waits
+/// here within bounds, and a server of which more comes is [lost](Self::lost).
 pub trait Rpc: Send + Sync + 'static {
     /// Calls a server: `request` is that of a [`Request`](pitaya_proto::protos::Request). Nobody
     /// waits for longer than `remaining`. It must not block.
@@ -31,6 +32,12 @@ pub trait Rpc: Send + Sync + 'static {
 
     /// Tells a server what needs no answer. It must not block.
     fn tell(&self, to: &Life, told: Told);
+
+    /// The link to that server has ended here though neither of the two leaves: more came from it
+    /// than there was room for, or what makes no sense. The other one has to hear that this server
+    /// has [left](Desk::left) it; then both may [join](Desk::joined) anew, after a wait if that
+    /// happens again and again. It must not block.
+    fn lost(&self, to: &Life);
 
     /// Says at `desk` who is there and what they say, and tells them of [`Desk::me`]. Once this
     /// server has nothing more to say it is dropped, by which this server is gone for the others.

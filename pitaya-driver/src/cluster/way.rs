@@ -146,6 +146,8 @@ impl Waiter {
                     Ok(data) => Reply::ok(data),
                     Err(error) => routes.error_reply(&error),
                 };
+                // No more than wait for one: `calls_max` of a client, and those that are past their
+                // deadline are among the `link_calls_max` and `link_commands_max` of a link.
                 address.send_urgent(Command::Reply(key, reply));
             }
         }

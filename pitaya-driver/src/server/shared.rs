@@ -219,6 +219,7 @@ impl<R: Runtime> Shared<R> {
     pub(super) fn begin_shutdown(&self) {
         let open = lock(&self.open);
         self.stops.store(true, Ordering::Release);
+        // Once, as a server stops only once.
         open.iter().for_each(|(_, mailbox)| mailbox.send_urgent(Command::Shutdown));
         drop(open);
         self.wake_all();

@@ -10,13 +10,14 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, Bytes};
 use futures_io::{AsyncRead, AsyncWrite};
 use pitaya_core::cluster::{Life, LinkConfig, ServerInfo, refusal};
-use pitaya_core::{Counter, Error};
+use pitaya_core::{Counter, Counters, Error};
 use pitaya_proto::error;
 use pitaya_proto::link::{self, Frame};
 
-use super::{Inbox, Inner, Word};
+use super::{Inbox, Inner, Word, insist};
 use crate::cluster::rpc::{Answer, Rpc, Told};
 use crate::drive::Commands;
+use crate::mailbox::Sent;
 
 /// Speaks for one other server.
 pub(super) struct FarEnd {
@@ -34,6 +35,8 @@ pub(super) struct FarEnd {
     /// Frames for this server.
     output: Cursor<Vec<u8>>,
     is_over: bool,
+    /// Neither server leaves, so that the other one has to hear if the link ends.
+    is_wanted: bool,
     reader: Option<Waker>,
 }
 
@@ -50,6 +53,7 @@ impl FarEnd {
             parts: BTreeMap::new(),
             output: Cursor::default(),
             is_over: false,
+            is_wanted: true,
             reader: None,
         };
         // It is always the other one who has dialled, and only once.
@@ -75,12 +79,15 @@ impl FarEnd {
             }
             Frame::Call { id, remaining, request } => {
                 let request = Bytes::copy_from_slice(request);
-                let inbox = Arc::clone(&self.inbox);
-                let answer = Answer::new(move |it| inbox.send_urgent(Word::Answered(id, it)));
+                let (inbox, config) = (Arc::clone(&self.inbox), Arc::clone(&self.config));
+                let answer = Answer::new(move |it| answer(&inbox, &config.conn.counters, id, it));
                 self.rpc.call(&self.life, remaining, request, answer);
             }
             Frame::Closed(session) => self.tell(Told::Closed(session)),
-            Frame::Drain => self.tell(Told::Drains),
+            Frame::Drain => {
+                self.is_wanted = false;
+                self.tell(Told::Drains);
+            }
             Frame::Drained => self.tell(Told::Drained),
             // What others there are, the other server hears from its own carrier.
             Frame::Heartbeat | Frame::Hello(_) | Frame::Known(_) => {}
@@ -115,22 +122,27 @@ impl FarEnd {
     }
 
     /// Puts what has come into frames; if there is nothing, the task of `cx` is woken by it.
-    fn fill(&mut self, cx: &Context<'_>) {
+    fn fill(&mut self, cx: &Context<'_>) -> io::Result<()> {
         let mut words = Commands::new();
         // Whoever has something to read comes again.
         while !self.output.has_remaining() && !self.is_over {
-            // Nobody cuts it off, so that is no end.
-            let _ = self.inbox.poll(cx, &mut words);
+            if self.inbox.poll(cx, &mut words).is_ready() {
+                let id = &self.life.id;
+                tracing::warn!(%id, "more comes from a server than there is room for");
+                self.end();
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
             if words.is_empty() {
-                return;
+                break;
             }
             words.drain(..).for_each(|word| self.hear(word));
         }
+        Ok(())
     }
 
     fn hear(&mut self, word: Word) {
         match word {
-            Word::Answered(id, result) => self.answer(id, result),
+            Word::Answered(id, response) => self.answer(id, &response),
             Word::Call { remaining, request, answer } => {
                 let id = self.next_id();
                 match self.put(&Frame::Call { id, remaining, request: &request }) {
@@ -138,7 +150,7 @@ impl FarEnd {
                     Err(why) => answer.give(Err(why)),
                 }
             }
-            Word::Gone => self.is_over = true,
+            Word::Gone => (self.is_over, self.is_wanted) = (true, false),
             Word::Told(Told::Closed(session)) => self.put_or_drop(&Frame::Closed(session)),
             Word::Told(Told::Drained) => self.put_or_drop(&Frame::Drained),
             Word::Told(Told::Drains) => self.put_or_drop(&Frame::Drain),
@@ -162,9 +174,8 @@ impl FarEnd {
         }
     }
 
-    fn answer(&mut self, id: u32, result: Result<Bytes, Error>) {
-        let response = result.unwrap_or_else(|error| refusal(&error));
-        if let Err(why) = self.put(&Frame::Reply { id, response: &response }) {
+    fn answer(&mut self, id: u32, response: &[u8]) {
+        if let Err(why) = self.put(&Frame::Reply { id, response }) {
             self.put_or_drop(&Frame::Reply { id, response: &refusal(&why) });
         }
     }
@@ -201,7 +212,7 @@ impl AsyncRead for FarEnd {
         self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        this.fill(cx);
+        this.fill(cx)?;
         let count = this.output.remaining().min(buffer.len());
         if count == 0 && !this.is_over {
             this.reader = Some(cx.waker().clone());
@@ -237,7 +248,12 @@ impl AsyncWrite for FarEnd {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().end();
+        let this = self.get_mut();
+        this.end();
+        // Not where it is merely dropped: then all of this server is.
+        if std::mem::take(&mut this.is_wanted) {
+            this.rpc.lost(&this.life);
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -246,6 +262,18 @@ impl Drop for FarEnd {
     /// What is said to it from now on reaches nobody, and whoever says it is told.
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// Says what came of a call. An answer that finds no room is an error instead, so that nobody waits
+/// for it in vain.
+fn answer(inbox: &Inbox, counters: &Counters, id: u32, result: Result<Bytes, Error>) {
+    let response = result.unwrap_or_else(|error| refusal(&error));
+    let bytes = response.len();
+    if inbox.send(Word::Answered(id, response), bytes) == Sent::Full {
+        counters.add(Counter::LinkCallsRefused);
+        // Where there is no room for that either, its caller is told by the end of the link.
+        let _ = insist(inbox, Word::Answered(id, refusal(&error::SERVER_BUSY.into())));
     }
 }
 
