@@ -10,7 +10,7 @@ use pitaya_driver::cluster::discovery::{Discovery, HINTS_MAX, Mdns, Zeroconf};
 use pitaya_smol::Smol;
 use pitaya_tokio::Tokio;
 
-use crate::forger::{Forger, forged};
+use crate::forger::{Forger, forged, say};
 use crate::network::{Avahi, Network};
 use crate::server::Server;
 
@@ -117,6 +117,48 @@ fn forged_records_are_ignored() {
 }
 
 #[test]
+fn bytes_that_are_no_text_end_no_discovery() {
+    alone::<Tokio>(async |runtime| {
+        let _avahi = Avahi::start();
+        let first = Server::start(&runtime, mdns("red"), "room-1", 3301);
+        let second = Server::start(&runtime, zeroconf("red"), "room-2", 3302);
+        first.finds(&[3302]).await;
+        second.finds(&[3301]).await;
+        let text = b"\x03v=1\x0bcluster=red\x09id=evil-1\x09kind=room";
+        let bytes = b"\x03v=1\x0bcluster=red\x06id=\xff\xfe\x80\x09kind=room\x05\xff\xfe=\xc3\x28";
+        for seconds in [120, 0] {
+            say(b"\xff\xfe\xc3\x28", b"host", seconds, text);
+            say(b"evil", b"\xff\xfe\xc3\x28", seconds, text);
+            say(b"evil-txt", b"host", seconds, bytes);
+            say(b"a\0b", b"c\0d", seconds, text);
+            say(b"long\\\".\n", b"\x01", seconds, b"\xff\0");
+        }
+        let forger = Forger::new();
+        forger.announce("legal", 3303, &forged("room-3"));
+        first.hints_are(|hints| hints.contains(&"127.0.0.1:3303".parse().unwrap())).await;
+        second.hints_are(|hints| hints.contains(&"127.0.0.1:3303".parse().unwrap())).await;
+    });
+}
+
+#[test]
+fn while_the_daemons_crate_logs_records_it_is_not_asked_and_a_forged_one_ends_nothing() {
+    alone::<Tokio>(async |runtime| {
+        let _avahi = Avahi::start();
+        let noise = Noise::begin();
+        let first = Server::start(&runtime, mdns("red"), "room-1", 3301);
+        let second = Server::start(&runtime, zeroconf("red"), "room-2", 3302);
+        let forger = Forger::new();
+        forger.announce("evil", 6660, &[("id", b"\xff\xfe")]);
+        forger.announce("legal", 3303, &forged("room-3"));
+        first.finds(&[3303]).await;
+        second.finds_only(&[]);
+        drop(noise);
+        second.finds(&[3301, 3303]).await;
+        first.finds(&[3302, 3303]).await;
+    });
+}
+
+#[test]
 fn forged_records_fill_no_memory() {
     alone::<Tokio>(async |runtime| {
         let _avahi = Avahi::start();
@@ -183,6 +225,36 @@ fn mdns(cluster: &str) -> Box<dyn Discovery> {
 
 fn zeroconf(cluster: &str) -> Box<dyn Discovery> {
     Box::new(Zeroconf::new(cluster).on_interface("lo"))
+}
+
+/// Whatever is logged is put into text, until this is dropped.
+struct Noise;
+
+impl Noise {
+    fn begin() -> Self {
+        static LOGGER: Noise = Noise;
+        log::set_logger(&LOGGER).unwrap();
+        log::set_max_level(log::LevelFilter::Trace);
+        Self
+    }
+}
+
+impl Drop for Noise {
+    fn drop(&mut self) {
+        log::set_max_level(log::LevelFilter::Off);
+    }
+}
+
+impl log::Log for Noise {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        drop(record.args().to_string());
+    }
+
+    fn flush(&self) {}
 }
 
 /// Runs a test that has the network for itself.

@@ -27,9 +27,14 @@ use owner::Owner;
 ///
 /// # A forged record
 ///
-/// The crate `zeroconf` panics at text that is not UTF-8. Here that panic is caught and the record
-/// ignored, but for programs that abort when they panic, and those that let the crate log at level
-/// DEBUG: there it ends the process. In a network that is not trusted use `Mdns`, or neither.
+/// The crate `zeroconf` panics at a TXT record with text that is not UTF-8; Avahi itself refuses
+/// such a name of a server. Here that panic is caught and the record ignored, after the message of
+/// the panic, and whatever else panics is begun anew as if the daemon had ended.
+///
+/// Where the crate logs at level DEBUG, or TRACE, nobody could catch it, and it would end the
+/// process: there nothing is announced and nothing heard, and a warning says so, until
+/// `zeroconf::avahi::browser` logs less. Nobody can either in a program that aborts when it panics:
+/// it ends at such a record. There use `Mdns`, unless the network is trusted.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Zeroconf {
     cluster: String,
@@ -66,9 +71,9 @@ impl Discovery for Zeroconf {
             match thread {
                 Ok(thread) => {
                     let _stop = Stop { stopped, thread: thread.thread().clone() };
-                    // Nothing is ever sent: this waits for the end, which only a panic brings.
+                    // Nothing is ever sent: this waits for the end, which comes once it is stopped.
                     let _ = ended.await;
-                    tracing::error!("the thread for the local network panicked");
+                    tracing::error!("the thread for the local network has ended");
                 }
                 Err(error) => tracing::error!(%error, "no thread can be had"),
             }

@@ -49,7 +49,7 @@ impl Owner {
         let mut wait = WAIT_MIN;
         while !self.is_stopped() {
             let began = Instant::now();
-            if let Err(error) = self.serve() {
+            if let Err(error) = attempt(|| self.serve()) {
                 tracing::warn!(%error, "the daemon of the local network");
             }
             wait = if began.elapsed() > WAIT_MAX { WAIT_MIN } else { wait };
@@ -67,6 +67,7 @@ impl Owner {
         let mut service = self.announce(&mut names, interface, &events)?;
         self.instances.clear();
         while !self.is_stopped() {
+            hears_safely()?;
             service.iter().try_for_each(|service| service.turns.poll(Duration::ZERO))?;
             browser.turns.poll(TURN)?;
             if self.heed(&coming)? == Heeded::NameTaken {
@@ -209,6 +210,22 @@ fn judge(found: &ServiceDiscovery, own: &Record) -> Result<SocketAddr, Ignored> 
     Ok(SocketAddr::new(ip, *found.port()))
 }
 
+/// What panics is begun anew like what fails.
+fn attempt(serve: impl FnOnce() -> Said<()>) -> Said<()> {
+    let served = catch_unwind(AssertUnwindSafe(serve));
+    served.unwrap_or_else(|_| Err("the thread of the local network panicked".into()))
+}
+
+/// Whether no record can end the process. The crate logs each at level DEBUG, and text that is not
+/// UTF-8 panics there, between functions of C, where nobody can catch it. Each turn asks, since a
+/// level may change at any time.
+fn hears_safely() -> Said<()> {
+    if log::log_enabled!(target: RESOLVES, log::Level::Debug) {
+        return Err(format!("nothing is heard while `{RESOLVES}` logs at level DEBUG").into());
+    }
+    Ok(())
+}
+
 fn service_type() -> Said<ServiceType> {
     ServiceType::new("pitaya", "udp")
 }
@@ -224,6 +241,8 @@ fn is_collision(error: &zeroconf::error::Error) -> bool {
     error.to_string().contains("collision")
 }
 
+/// The part of the crate that logs records.
+const RESOLVES: &str = "zeroconf::avahi::browser";
 /// How long the thread waits for the daemon each time, and so how late it sees that it is stopped.
 const TURN: Duration = Duration::from_millis(100);
 /// How long it waits before it begins anew: a daemon that is restarted is there in a second.
@@ -238,6 +257,12 @@ mod tests {
     fn every_name_is_another() {
         let mut names = Names::new("a".to_owned());
         assert_eq!([(); 3].map(|()| names.next()), ["a", "a (2)", "a (3)"]);
+    }
+
+    #[test]
+    fn what_panics_is_begun_anew_like_what_fails() {
+        assert_eq!(attempt(|| Ok(())), Ok(()));
+        assert!(attempt(|| panic!("text of a stranger")).is_err());
     }
 
     #[test]
