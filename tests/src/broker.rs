@@ -81,7 +81,7 @@ impl Broker {
     }
 
     /// Two servers lose each other, and begin anew.
-    fn part(&self, one: &Life, other: &Life) {
+    pub fn part(&self, one: &Life, other: &Life) {
         let queues = self.queues();
         let queue = |life: &Life| queues.get(&life.id).filter(|it| Life::from(&it.info) == *life);
         let (Some(one), Some(other)) = (queue(one), queue(other)) else { return };

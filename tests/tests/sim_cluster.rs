@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures_lite::future;
-use pitaya_core::cluster::{Routed, Rule, ServerId};
+use pitaya_core::cluster::{Life, Routed, Rule, ServerId};
 use pitaya_core::{CloseReason, Counter, Json, Limits, RequestError};
 use pitaya_driver::cluster::Plain;
 use pitaya_driver::{Client, Cluster, Runtime as _, Server, ServerHandle};
@@ -301,6 +301,32 @@ fn a_handler_of_a_room_that_leaves_reaches_users_of_other_gates_until_it_ends() 
 }
 
 #[test]
+fn a_handler_whose_link_was_lost_runs_on_beside_calls_over_the_next_one() {
+    for seed in sim::seeds(10) {
+        sim::run(seed, |sim| async move {
+            let cluster = World::start(&sim, Way::Messages, 2, 1).await;
+            let (ann, bob) = (cluster.connect(0).await, cluster.connect(1).await);
+            let _: () = bob.request("gate.me.login", &"bob").await.unwrap();
+            let mut shouts = bob.subscribe::<String>("onShout");
+            let shout = serde_json::to_value(Shout { uids: vec!["bob"], text: "late" }).unwrap();
+            let shouted = ann.request::<_, Vec<String>>("room.hall.shout_late", &shout);
+            let mut shouted = std::pin::pin!(shouted);
+            assert!(future::poll_once(&mut shouted).await.is_none());
+            sim.sleep(Duration::from_millis(500)).await;
+            cluster.part("gate-0", "room-0");
+            let Err(RequestError::Answered(lost)) = shouted.await else { panic!("it has no link") };
+            assert_eq!(lost.code, "PIT-503");
+            sim.sleep(Duration::from_millis(500)).await;
+            let said: String = ann.request("room.hall.echo", &"next").await.unwrap();
+            assert_eq!(said, "room-0: next");
+            let mut late = std::pin::pin!(shouts.next());
+            assert!(future::poll_once(&mut late).await.is_none(), "it runs");
+            assert_eq!(late.await.as_deref(), Some("late"));
+        });
+    }
+}
+
+#[test]
 fn when_a_server_is_lost_its_carrier_tells_it_so_and_both_find_each_other_again() {
     sim::run(1, |sim| async move {
         let broker = late_broker(&sim);
@@ -411,6 +437,13 @@ impl World {
         let cluster = (self.settings)(cluster).id(name).metadata("floor", at.to_string());
         let limits = Limits::default().link_part_bytes_max(256);
         server.cluster(cluster).limits(limits).start_on(self.sim.clone()).await.unwrap()
+    }
+
+    /// Two servers lose each other, and are linked again.
+    fn part(&self, one: &str, other: &str) {
+        let members = self.gates[0].members().unwrap();
+        let life = |id| Life::from(&**members.by_id(&ServerId::new(id).unwrap()).unwrap());
+        self.broker.as_ref().unwrap().part(&life(one), &life(other));
     }
 
     async fn connect(&self, gate: usize) -> Client<Sim, Json> {
