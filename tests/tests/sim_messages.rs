@@ -114,6 +114,23 @@ fn a_later_life_of_a_server_takes_the_place_of_an_earlier_one_and_not_the_other_
 }
 
 #[test]
+fn lives_that_join_faster_than_they_are_linked_are_refused_and_may_join_again() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default().members_max(2)).await;
+        (1..=5).for_each(|incarnation| world.desk().joined(room(incarnation)));
+        assert_eq!(world.gate.counters().count(Counter::LinksRefused), 3);
+        sim.sleep(Duration::from_secs(1)).await;
+        world.desk().joined(room(5));
+        let client = world.connect().await;
+        let answered = world.ask::<u32>(&client, |life, _, answer| {
+            assert_eq!(life.incarnation, Incarnation::new(5));
+            answer.give(Ok(response(b"7")));
+        });
+        assert_eq!(answered.await.unwrap(), 7);
+    });
+}
+
+#[test]
 fn a_server_is_answered_by_the_remotes_here_and_strangers_are_not() {
     sim::run(1, |sim| async move {
         let world = World::start(&sim, Limits::default()).await;

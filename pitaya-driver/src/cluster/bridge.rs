@@ -170,7 +170,8 @@ impl Desk {
 
     /// A server is there. That may be said again and again: it does nothing unless the link to that
     /// life of it has ended. A later life takes the place of an earlier one, and not the other way
-    /// round. Beyond `members_max` it is refused, and counted as [`Counter::LinksRefused`].
+    /// round. Beyond `members_max`, of those that are there or of those that are not linked yet, it
+    /// is refused, and counted as [`Counter::LinksRefused`].
     pub fn joined(&self, server: ServerInfo) {
         let life = Life::from(&server);
         let mut others = lock(&self.0.others);
@@ -189,11 +190,14 @@ impl Desk {
         let proven = Proven { id: server.id.clone(), kind: Arc::clone(&server.kind) };
         let far_end = FarEnd::new(&server, Arc::clone(&other.inbox), &self.0);
         let stream = LinkStream { io: Box::new(far_end), proven: Some(proven), remote: NOWHERE };
-        // Without room nobody takes links any more.
-        if self.0.arrivals.mailbox.send(stream, 0) == Sent::Taken
-            && let Some(earlier) = others.insert(life.id.clone(), other)
-        {
-            earlier.end();
+        match self.0.arrivals.mailbox.send(stream, 0) {
+            // Nobody takes links any more.
+            Sent::Closed => {}
+            Sent::Full => self.0.config.conn.counters.add(Counter::LinksRefused),
+            Sent::Taken => {
+                let earlier = others.insert(life.id.clone(), other);
+                earlier.iter().for_each(Other::end);
+            }
         }
     }
 
