@@ -133,7 +133,8 @@ limits! {
     link_hello_timeout: Duration = Duration::from_secs(5), "seconds", LinksClosed;
     /// Long frames that are on their way to one other server at once; more of them wait.
     link_long_frames_max: usize = 8, "frames", LinksClosed;
-    /// Bytes waiting to be written to one other server, beyond which nothing new is sent to it.
+    /// Bytes waiting to be written to one other server, beyond which nothing new is sent to it, but
+    /// as many bytes again of what must not be lost.
     link_outbound_bytes_max: usize = 8 << 20, "bytes", LinkCallsRefused;
     /// Body of a frame that goes as one piece; a longer one is sent in parts, between which others
     /// go.

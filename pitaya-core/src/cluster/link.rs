@@ -44,6 +44,8 @@ pub struct Link<W> {
     dialled: u64,
     peer: Option<Arc<ServerInfo>>,
     sending: Sending,
+    /// Bytes of what must not be lost that were sent while too much waited anyway.
+    owed: usize,
     receiving: Receiving,
     calls: Calls<W>,
     /// No call in flight is due before that.
@@ -90,6 +92,7 @@ impl<W> Link<W> {
             dialled,
             peer: None,
             sending: Sending::default(),
+            owed: 0,
             receiving: Receiving::default(),
             calls: Calls::new(config.conn.limits.link_calls_max),
             calls_due: None,
@@ -263,14 +266,18 @@ impl<W> Link<W> {
         self.failed.push_back((waiter, why.into()));
     }
 
-    /// Sends what must not be lost as long as the link lives, also to a suspect.
+    /// Sends what must not be lost as long as the link lives, also to a suspect. Where too much
+    /// waits already there is room for as many bytes of it again.
     fn insist(&mut self, now: Instant, frame: &Frame<'_>, lane: Lane) {
         if self.closed {
             return;
         }
-        if self.is_full() || self.send(now, frame, lane).is_err() {
-            self.lose(LinkEnd::SlowReader);
+        let (full, before) = (self.is_full(), self.sending.remaining());
+        let has_room = !full || self.owed < self.config.conn.limits.link_outbound_bytes_max;
+        if !has_room || self.send(now, frame, lane).is_err() {
+            return self.lose(LinkEnd::SlowReader);
         }
+        self.owed = if full { self.owed + self.sending.remaining() - before } else { 0 };
     }
 
     fn reply(&mut self, now: Instant, id: u32, response: &[u8], lane: Lane) {

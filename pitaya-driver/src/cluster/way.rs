@@ -50,7 +50,7 @@ impl Way {
 
     /// Sends what must not be lost while the link lives: if there is no room, it lives no longer.
     pub(crate) fn insist(&self, command: LinkCommand<Waiter>) {
-        if self.mailbox.send(PeerCommand::Link(command), 0) == Sent::Full {
+        if self.mailbox.send_owed(PeerCommand::Link(command)) == Sent::Full {
             self.end(LinkEnd::SlowReader);
         }
     }
