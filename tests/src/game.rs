@@ -139,7 +139,10 @@ pub fn room(name: &str) -> App<String> {
         ctx.sleep(Duration::from_secs(2)).await;
         shout(users, late).await
     }
-    let app = App::new(name.to_owned()).nest("hall", |hall| {
+    let asked = |_, uid: Arc<str>| async move {
+        if &*uid == BANNED { Err(Error::new("BANNED", "not here")) } else { Ok(()) }
+    };
+    let app = App::new(name.to_owned()).on_bind(asked).nest("hall", |hall| {
         hall.route("echo", echo)
             .route("count", count)
             .route("fail", fail)
@@ -176,3 +179,6 @@ fn with_remotes(app: App<String>) -> App<String> {
 }
 
 type Reply = Result<String, Error>;
+
+/// Whom no room lets in.
+pub const BANNED: &str = "mallory";

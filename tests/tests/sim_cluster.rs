@@ -12,7 +12,7 @@ use pitaya_core::{CloseReason, Counter, Json, Limits, RequestError};
 use pitaya_driver::cluster::Plain;
 use pitaya_driver::{Client, Cluster, Runtime as _, Server, ServerHandle};
 use pitaya_tests::broker::Broker;
-use pitaya_tests::game::{Shout, gate, room};
+use pitaya_tests::game::{BANNED, Shout, gate, room};
 use pitaya_tests::sim::{self, Sim};
 
 #[test]
@@ -129,6 +129,23 @@ fn a_room_binds_pushes_and_keeps_data_with_a_session_that_it_does_not_have() {
             let _: () = client.request("room.hall.hit", &3).await.unwrap();
             for at in 0..3 {
                 assert_eq!(hits.next().await, Some(at));
+            }
+        });
+    }
+}
+
+#[test]
+fn a_room_that_refuses_a_user_id_changes_nothing_at_the_gate() {
+    for (seed, way) in worlds(10) {
+        sim::run(seed, |sim| async move {
+            let cluster = World::start(&sim, way, 2, 2).await;
+            let (older, client) = (cluster.connect(0).await, cluster.connect(1).await);
+            let _: () = older.request("gate.me.login", &BANNED).await.unwrap();
+            let refused = client.request::<_, ()>("room.hall.login", &BANNED).await;
+            assert_eq!(refused.unwrap_err().to_string(), "BANNED: not here");
+            for (client, uid) in [(older, BANNED), (client, "")] {
+                let known: (String, u32) = client.request("gate.me.who", &()).await.unwrap();
+                assert_eq!(known.0, uid);
             }
         });
     }

@@ -29,16 +29,16 @@ pub(super) struct GuestHost<R: Runtime> {
     pub(super) open: AtomicBool,
 }
 
-impl<R: Runtime> GuestHost<R> {
-    /// Asks the frontend to do something with the session.
-    fn ask(&self, route: &str, session: Session) -> HostFuture<Result<Bytes, Error>> {
-        let argument = &*session.encode_to_vec();
-        let (context, deadline) =
-            (&Context::default(), self.now() + self.config().limits.call_deadline);
-        let call = RemoteCall { argument, context, deadline, route };
-        remote(&self.shared, &self.way, &call)
-    }
+/// Asks a frontend to do something with its session, at once.
+fn ask<R: Runtime>(
+    shared: &Shared<R>, way: &Way, route: &str, session: &Session,
+) -> HostFuture<Result<Bytes, Error>> {
+    let argument = &*session.encode_to_vec();
+    let deadline = shared.runtime.now() + shared.config.limits.call_deadline;
+    remote(shared, way, &RemoteCall { argument, context: &Context::default(), deadline, route })
+}
 
+impl<R: Runtime> GuestHost<R> {
     fn said(&self, sent: Result<(), Error>) -> bool {
         if sent.is_err() {
             self.shared.config.counters.add(Counter::PushesRefused);
@@ -57,13 +57,13 @@ impl<R: Runtime> Host for GuestHost<R> {
         }
         let (id, uid) = (self.session.number() as i64, Arc::<str>::from(uid));
         let argument = Session { id, uid: uid.to_string(), data: Bytes::new() };
-        let (shared, asked) = (Arc::clone(&self.shared), self.ask(sys::BIND, argument));
+        let (shared, way) = (Arc::clone(&self.shared), self.way.clone());
         Box::pin(async move {
-            // The hooks of this server come first, as in Pitaya.
+            // The hooks of this server come first, as in Pitaya: what they refuse is not asked.
             for hook in &shared.handlers.hooks.bind {
                 hook(session.clone(), Arc::clone(&uid)).await?;
             }
-            asked.await.map(|_| uid)
+            ask(&shared, &way, sys::BIND, &argument).await.map(|_| uid)
         })
     }
 
@@ -111,7 +111,8 @@ impl<R: Runtime> Host for GuestHost<R> {
             return Box::pin(async { Err(error::SESSION_CLOSED.into()) });
         }
         let (id, data) = (self.session.number() as i64, changes.into());
-        let asked = self.ask(sys::PUSH_SESSION, Session { id, uid: String::new(), data });
+        let session = Session { id, uid: String::new(), data };
+        let asked = ask(&self.shared, &self.way, sys::PUSH_SESSION, &session);
         Box::pin(async move { asked.await.map(|_| ()) })
     }
 
