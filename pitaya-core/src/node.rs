@@ -122,7 +122,8 @@ impl Node {
         };
         let left = input.len();
         match read {
-            Ok(_) if more => {}
+            // An end is there again with the next read, once all is taken that came before it.
+            Ok(_) if more || paused => {}
             Ok(_) => self.handle_end(now, conn, CloseReason::end(left)),
             Err(error) if WAITS.contains(&error.kind()) => {}
             Err(error) => self.handle_end(now, conn, CloseReason::Io(error.kind())),

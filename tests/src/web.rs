@@ -146,6 +146,8 @@ pub fn head(code: u8, is_last: bool, length: u64) -> Vec<u8> {
 pub const CONTINUATION: u8 = 0;
 /// A frame that begins a message of bytes.
 pub const BINARY: u8 = 2;
+/// A frame that closes.
+pub const CLOSE: u8 = 8;
 /// A frame that asks whether somebody is there.
 pub const PING: u8 = 9;
 const MASKED: u8 = 0x80;

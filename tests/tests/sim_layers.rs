@@ -13,7 +13,7 @@ use pitaya_driver::{Acceptor, Client, Runtime as _, Server, ServerHandle};
 use pitaya_tests::doors::{Door, Doors, Stream};
 use pitaya_tests::raw::{RawClient, Received, ack, handshake, notify, request};
 use pitaya_tests::sim::{self, Sim, Wire, World};
-use pitaya_tests::web::{self, BINARY, CONTINUATION, frame};
+use pitaya_tests::web::{self, BINARY, CLOSE, CONTINUATION, frame};
 
 #[test]
 fn once_the_layers_are_open_a_handshake_has_5_seconds_at_every_door() {
@@ -102,6 +102,31 @@ fn a_client_has_its_connect_timeout_for_all_layers_together() {
             assert_eq!(connect(60).await.err(), None);
         });
     }
+}
+
+#[test]
+fn what_comes_in_one_piece_with_the_end_of_a_layer_is_taken_before_it() {
+    const CALLS: usize = 100;
+    on_every_seed(async |sim| {
+        let turns = Limits::default().turn_events_max(3).calls_max(1);
+        let (server, doors) = start(&sim, turns).await;
+        for (at, door) in [Door::Tls, Door::Ws, Door::Wss].into_iter().enumerate() {
+            let mut io = doors.enter_bare(door).await.unwrap();
+            let whole = |packet: Vec<u8>| {
+                if door.is_web() { frame(BINARY, true, &packet) } else { packet }
+            };
+            io.write_all(&whole(handshake("ann"))).await.unwrap();
+            assert_ne!(io.read(&mut [0; 1024]).await.unwrap(), 0);
+            let calls = notify("hall.nap", "1").repeat(CALLS);
+            let end = if door.is_web() { frame(CLOSE, true, &[]) } else { Vec::new() };
+            io.write_all(&[whole(ack()), whole(calls), end].concat()).await.unwrap();
+            io.close().await.unwrap();
+            read_to_end(&mut io).await.unwrap();
+            let started = server.counters().count(Counter::CallsStarted);
+            assert_eq!(started, (CALLS * (at + 1)) as u64, "{door:?}");
+            assert_eq!(server.counters().count(Counter::ConnectionsFaulty), 0, "{door:?}");
+        }
+    });
 }
 
 #[test]

@@ -179,6 +179,25 @@ fn a_client_that_may_not_send_more_is_not_read_until_it_may() {
 }
 
 #[test]
+fn a_stream_ends_once_all_is_taken_that_came_before_its_end() {
+    let mut hall = Hall::new(Limits::default().calls_max(1));
+    let (conn, session) = hall.enter();
+    let calls = [1, 2, 3].map(|id| request(id, "t.ask", "a")).concat();
+    // A socket that has ended says so as often as it is read.
+    let mut stream = Parts::new([Ok(calls), Ok(Vec::new()), Ok(Vec::new())]);
+    for _ in 0..3 {
+        let events = hall.node.read(hall.now, conn, &mut stream);
+        let [(_, Event::Call(call))] = &events[..] else { panic!("{events:?}") };
+        assert_eq!(hall.events(), []);
+        hall.node.reply(hall.now, session, call.key, Reply::ok("1"));
+    }
+    for _ in 0..2 {
+        assert_eq!(hall.node.read(hall.now, conn, &mut stream), []);
+    }
+    assert_eq!(hall.events(), [(session, Event::Closed(CloseReason::PeerClosed))]);
+}
+
+#[test]
 fn how_a_stream_that_is_read_ends_is_told() {
     let reset = || Err(io::ErrorKind::ConnectionReset.into());
     let half = request(1, "t.ask", "a")[..7].to_vec();

@@ -19,6 +19,8 @@ pub(super) struct Socket<I> {
     io: Option<I>,
     pub(super) transport: Transport,
     pub(super) peer: Peer,
+    /// What the layers said behind what the machine was given last.
+    end: Option<End>,
     /// Closed for writing, or about to be.
     lingers: Option<Box<Linger>>,
 }
@@ -51,6 +53,7 @@ pub(super) enum Written {
 }
 
 /// How a stream ended.
+#[derive(Debug)]
 pub(super) enum End {
     Eof,
     Failure(io::Error),
@@ -58,16 +61,20 @@ pub(super) enum End {
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
     pub(super) fn new(io: I, transport: Transport) -> Self {
-        Self { io: Some(io), transport, peer: Peer::Speaks, lingers: None }
+        Self { io: Some(io), transport, peer: Peer::Speaks, end: None, lingers: None }
     }
 
-    /// Reads once: what came for the machine, and the end if this was it.
+    /// Reads once: what came for the machine, or the end. The end comes alone, so that the machine
+    /// hears of it once it has taken all that came before.
     pub(super) fn read<'b, C>(
         &mut self, turn: &mut Turn<'_, '_, C>, buffer: &'b mut [u8], room: &'b mut Room,
     ) -> Poll<(&'b [u8], Option<End>)> {
         let Some(io) = self.io.as_mut().filter(|_| self.peer != Peer::Gone) else {
             return Poll::Pending;
         };
+        if let Some(end) = self.end.take() {
+            return Poll::Ready((&[], Some(end)));
+        }
         let buffer = &mut buffer[..turn.bytes_left];
         let end = match ready!(Pin::new(io).poll_read(turn.cx, buffer)) {
             Ok(0) => End::Eof,
@@ -81,7 +88,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
         Poll::Ready((&[], Some(end)))
     }
 
-    /// What `wire` means to the machine, and the end if this was it.
+    /// What `wire` means to the machine, or the end.
     fn decode<'b>(
         &mut self, now: Instant, wire: &'b [u8], room: &'b mut Room,
     ) -> (&'b [u8], Option<End>) {
@@ -98,6 +105,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Socket<I> {
         };
         if end.is_some() {
             self.peer = Peer::Ignored;
+        }
+        if !input.is_empty() {
+            self.end = end;
+            return (input, None);
         }
         (input, end)
     }
