@@ -277,7 +277,7 @@ impl<W> Link<W> {
         if !has_room || self.send(now, frame, lane).is_err() {
             return self.lose(LinkEnd::SlowReader);
         }
-        self.owed = if full { self.owed + self.sending.remaining() - before } else { 0 };
+        self.owed += if full { self.sending.remaining() - before } else { 0 };
     }
 
     fn reply(&mut self, now: Instant, id: u32, response: &[u8], lane: Lane) {
@@ -445,6 +445,9 @@ impl<W> Machine for Link<W> {
     fn handle_written(&mut self, now: Instant, bytes: usize) {
         if bytes > 0 {
             self.written = now;
+        }
+        if !self.is_full() {
+            self.owed = 0;
         }
     }
 
