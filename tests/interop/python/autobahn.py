@@ -11,6 +11,7 @@ Permessage-deflate, cases 12 and 13, is left out: Pitaya negotiates no extension
 """
 
 import asyncio
+import os
 import ssl
 import sys
 
@@ -74,3 +75,7 @@ CHUNK_BYTES_MAX = 64 * 1024
 
 if __name__ == "__main__":
     asyncio.run(main(*sys.argv[1:]))
+    sys.stdout.flush()
+    # A thread of kosoku may still be waking the loop. Where the interpreter ends meanwhile, Python
+    # ends that thread by unwinding it, which Rust forbids: the process would abort, all said.
+    os._exit(0)

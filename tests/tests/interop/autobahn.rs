@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Stdio};
 use std::thread;
 
@@ -99,19 +98,12 @@ fn play(cases: &str, transport: Transport, end: End, faith: Echo) -> Option<Vec<
 
 fn against_a_server(cases: &str, transport: Transport, faith: Echo) -> String {
     let echo = EchoServer::start(transport, faith);
-    let mut plays_left = PLAYS_MAX;
     let mut script = packages::python("autobahn.py").expect("it was just there");
     script.arg(cases).arg(echo.address().to_string());
     if transport == Transport::Wss {
         script.arg(&certificate::shown().file);
     }
-    let mut played = script.output().unwrap();
-    // The interpreter aborts now and then, on a machine with much to do: that is no verdict.
-    while let Some(signal) = played.status.signal().filter(|_| plays_left > 1) {
-        plays_left -= 1;
-        println!("Autobahn was ended by signal {signal}, and plays again");
-        played = script.output().unwrap();
-    }
+    let played = script.output().unwrap();
     let said = String::from_utf8_lossy(&played.stderr);
     assert!(played.status.success(), "{}: {said}", played.status);
     String::from_utf8(played.stdout).unwrap()
@@ -156,7 +148,6 @@ impl Drop for Serving {
 }
 
 const AT_ONCE_MAX: usize = 4;
-const PLAYS_MAX: usize = 3;
 /// All that are not about an extension.
 const CASES: usize = 301;
 /// `tests/interop/README.md` says why.
