@@ -96,6 +96,21 @@ pub(crate) async fn begin<R: Native>(
     (dialling, accept_aside::<R>(accepts).await)
 }
 
+/// A way to that address which only the first datagram takes, and the first answer: what is sent
+/// again on a slow machine does not arrive.
+pub(crate) fn once_there_and_back(there: SocketAddr) -> SocketAddr {
+    let [near, far] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    let address = near.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut datagram = [0; 2000];
+        let (bytes, dials) = near.recv_from(&mut datagram).unwrap();
+        far.send_to(&datagram[..bytes], there).unwrap();
+        let bytes = far.recv(&mut datagram).unwrap();
+        near.send_to(&datagram[..bytes], dials).unwrap();
+    });
+    address
+}
+
 /// What one end says is heard at the other, both ways.
 pub(crate) async fn converse([one, two]: &mut [LinkStream; 2]) {
     for word in [&b"a word"[..], b"and another"] {
