@@ -80,8 +80,10 @@ fn send(packet: &[u8]) {
 
 impl Drop for Forger {
     fn drop(&mut self) {
-        // Whether it says goodbye is no matter.
-        let _ = self.0.shutdown();
+        // Until there is room for the command: else it would go on for ever, and be heard by all.
+        while matches!(self.0.shutdown(), Err(Error::Again)) {
+            thread::yield_now();
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::{env, fs};
+use std::time::Instant;
+use std::{env, fs, thread};
+
+use crate::server::LONG;
 
 /// A network that reaches nobody else, for one test at a time.
 pub(crate) struct Network {
@@ -21,8 +24,27 @@ impl Network {
             return None;
         }
         static TURN: Mutex<()> = Mutex::new(());
-        Some(Self { _turn: TURN.lock().unwrap_or_else(PoisonError::into_inner) })
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        wait_for_silence();
+        Some(Self { _turn: turn })
     }
+}
+
+/// Waits until nobody of the test before can speak: whom it dropped may still say a thousand
+/// forged records, and say goodbye with the names that this test has.
+fn wait_for_silence() {
+    let begin = Instant::now();
+    while somebody_speaks() {
+        assert!(begin.elapsed() < LONG, "somebody of the test before never left");
+        thread::yield_now();
+    }
+}
+
+fn somebody_speaks() -> bool {
+    // A system without IPv6 has only the first.
+    let tables = ["/proc/self/net/udp", "/proc/self/net/udp6"];
+    let mut sockets = tables.map(|table| fs::read_to_string(table).unwrap_or_default()).into_iter();
+    sockets.any(|table| table.contains(MDNS_PORT))
 }
 
 /// Those of the network that this process is in.
@@ -46,7 +68,7 @@ impl Avahi {
         let is_ready = said.any(|line| line.unwrap().contains("startup complete"));
         assert!(is_ready, "the daemon ended as it began");
         // It goes on to speak, and would end if nobody listened.
-        std::thread::spawn(move || said.for_each(drop));
+        thread::spawn(move || said.for_each(drop));
         Self(daemon)
     }
 }
@@ -57,6 +79,9 @@ impl Drop for Avahi {
         self.0.wait().unwrap();
     }
 }
+
+/// The port 5353 of any address, as the system writes it.
+const MDNS_PORT: &str = ":14E9 ";
 
 const SETTINGS: &str = "\
 [server]

@@ -88,4 +88,4 @@ fn at(port: u16) -> SocketAddr {
 }
 
 /// Longer than anything here takes: probing and announcing takes two seconds.
-const LONG: Duration = Duration::from_secs(90);
+pub(crate) const LONG: Duration = Duration::from_secs(90);
