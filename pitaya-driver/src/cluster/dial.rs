@@ -23,7 +23,13 @@ use crate::transport::Transport;
 
 /// Takes whoever dials, until the server stops.
 pub(super) async fn accept_all<R: Runtime>(shared: Arc<Shared<R>>, peers: Arc<Peers>) {
-    while let Some(Ok(incoming)) = shared.unless_stopped(peers.network.accept()).await {
+    while let Some(accepted) = shared.unless_stopped(peers.network.accept()).await {
+        let incoming = match accepted {
+            Ok(incoming) => incoming,
+            Err(error) => {
+                return tracing::error!(%error, "no other server can reach this one any more");
+            }
+        };
         let (shared, peers) = (Arc::clone(&shared), Arc::clone(&peers));
         shared.runtime.clone().spawn(async move {
             let limit = shared.config.limits.link_hello_timeout;
