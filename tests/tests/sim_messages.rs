@@ -165,6 +165,20 @@ fn a_server_that_calls_more_than_there_is_room_for_is_answered_at_once() {
 }
 
 #[test]
+fn a_notify_that_cannot_be_sent_is_counted_as_dropped_and_not_as_forwarded() {
+    sim::run(1, |sim| async move {
+        let world = World::start(&sim, Limits::default().link_commands_max(1)).await;
+        world.desk().joined(room(1));
+        let client = world.connect().await;
+        ["room.a.b"; 5].iter().chain(&["shop.a.b"]).for_each(|it| client.notify(it, &1).unwrap());
+        sim.sleep(Duration::from_secs(1)).await;
+        let told = world.carrier.told.lock().unwrap().len() as u64;
+        let counts = [Counter::CallsForwarded, Counter::LinkFramesDropped];
+        assert_eq!(counts.map(|it| world.gate.counters().count(it)), [told, 6 - told]);
+    });
+}
+
+#[test]
 fn a_server_that_says_that_it_drains_gets_no_new_calls() {
     sim::run(1, |sim| async move {
         let world = World::start(&sim, Limits::default()).await;

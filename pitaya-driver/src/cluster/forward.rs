@@ -52,14 +52,16 @@ impl Forwarding {
         let way = self.way(peers, session.id(), life)?;
         let request = Bytes::from(self.request(peers, session, call));
         let (bytes, deadline) = (request.len(), call.deadline);
-        let lane = Lane::Session(session.id().number());
-        shared.config.counters.add(Counter::CallsForwarded);
-        let Some(key) = call.key else {
-            return way.send(LinkCommand::Notify { deadline, lane, request }, bytes);
+        let (lane, counters) = (Lane::Session(session.id().number()), &shared.config.counters);
+        let is_taken = if let Some(key) = call.key {
+            let routes = Arc::clone(&shared.handlers.routes);
+            let waiter = way.waiter(To::Player(Arc::clone(address), key, routes));
+            way.call(deadline, lane, request, waiter, counters)
+        } else {
+            way.send(LinkCommand::Notify { deadline, lane, request }, bytes)?;
+            true
         };
-        let routes = Arc::clone(&shared.handlers.routes);
-        let waiter = way.waiter(To::Player(Arc::clone(address), key, routes));
-        way.call(deadline, lane, request, waiter, &shared.config.counters);
+        counters.add_many(Counter::CallsForwarded, is_taken.into());
         Ok(())
     }
 

@@ -55,11 +55,11 @@ impl Way {
         }
     }
 
-    /// Calls the peer. If that cannot be, the waiter is told at once; one for whom there is no room
-    /// is counted.
+    /// Calls the peer, and says whether the link has taken that. If it cannot be, the waiter is
+    /// told at once; one for whom there is no room is counted.
     pub(super) fn call(
         &self, deadline: Instant, lane: Lane, request: Bytes, waiter: Waiter, counters: &Counters,
-    ) {
+    ) -> bool {
         let (bytes, mut waiter) = (request.len(), Some(waiter));
         let call = || {
             let waiter = waiter.take().expect("a command is made once");
@@ -71,6 +71,7 @@ impl Way {
             counters.add(Counter::LinkCallsRefused);
             waiter.tell(Err(error::SERVER_BUSY.into()));
         }
+        sent == Sent::Taken
     }
 
     /// Whether the link is there.

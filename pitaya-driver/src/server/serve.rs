@@ -106,8 +106,13 @@ impl<R: Runtime> ServePlayer<R> {
             .as_ref()
             .ok_or_else(alone)
             .and_then(|peers| forwarding.forward(shared, peers, session, address, call));
-        if let (Err(error), Some(key)) = (sent, call.key) {
-            commands.push(Command::Reply(key, shared.handlers.routes.error_reply(&error)));
+        match (sent, call.key) {
+            (Ok(()), _) => {}
+            // Nobody waits, so that nobody can be told.
+            (Err(_), None) => shared.config.counters.add(Counter::LinkFramesDropped),
+            (Err(error), Some(key)) => {
+                commands.push(Command::Reply(key, shared.handlers.routes.error_reply(&error)));
+            }
         }
     }
 
