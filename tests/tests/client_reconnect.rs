@@ -257,6 +257,24 @@ fn a_client_that_nobody_holds_does_not_come_back() {
     });
 }
 
+#[test]
+fn each_notify_that_is_not_sent_is_counted_once() {
+    sim::run(1, |sim| async move {
+        let limits = Limits::default().outbound_packets_max(2);
+        let (_listener, client, peer) = connected(&sim, limits).await;
+        let dropped = || client.config().counters.count(Counter::NotifiesDropped);
+        let sent: Vec<_> = (0..5).map(|_| client.notify("hall.note", &"a").is_ok()).collect();
+        assert_eq!((sent, dropped()), (vec![true, true, false, false, false], 3));
+        client.notify(&"a".repeat(256), &"a").unwrap_err();
+        client.notify_raw("hall.note", vec![0; 1 << 24].into()).unwrap_err();
+        assert_eq!(dropped(), 5);
+        drop(peer);
+        until_away(&client).await;
+        client.notify("hall.note", &"a").unwrap_err();
+        assert_eq!(dropped(), 6);
+    });
+}
+
 /// How a connection ends.
 #[derive(Clone, Copy, Debug)]
 enum End {

@@ -45,6 +45,7 @@ impl Line {
             server: Arc::default(),
         };
         let serving = Serving {
+            config: Arc::clone(config),
             mailbox: Arc::clone(&line.mailbox),
             pushes,
             end: Arc::clone(&line.end),
@@ -64,15 +65,20 @@ impl Line {
         let (waiter, reply) = oneshot::channel();
         let bytes = body.len();
         let request = ClientRequest { route: route.into(), body, deadline, waiter };
-        self.send(ClientCommand::Request(request), bytes, Counter::RequestsRefused)?;
+        let sent = self.mailbox.send(ClientCommand::Request(request), bytes);
+        if sent == Sent::Full {
+            self.config.counters.add(Counter::RequestsRefused);
+        }
+        self.outcome(sent)?;
         // A task that was dropped may have sent it.
         reply.await.unwrap_or_else(|_| Err(RequestError::Unknown(self.no_reply())))
     }
 
+    /// Whoever calls it counts what is dropped.
     pub(super) fn notify(&self, route: &str, body: Bytes) -> Result<(), RequestError> {
         let bytes = body.len();
         let notify = ClientCommand::Notify { route: route.into(), body };
-        self.send(notify, bytes, Counter::NotifiesDropped)
+        self.outcome(self.mailbox.send(notify, bytes))
     }
 
     pub(super) fn close(&self) {
@@ -110,13 +116,10 @@ impl Line {
         self.server.get().expect("the handshake is done before the connection is handed out")
     }
 
-    fn send(
-        &self, command: ClientCommand<Waiter>, bytes: usize, refused: Counter,
-    ) -> Result<(), RequestError> {
-        match self.mailbox.send(command, bytes) {
+    fn outcome(&self, sent: Sent) -> Result<(), RequestError> {
+        match sent {
             Sent::Taken => Ok(()),
             Sent::Full => {
-                self.config.counters.add(refused);
                 let full = Error::new(error::TOO_MANY_REQUESTS, "too much waits to be sent");
                 Err(RequestError::Unsent(full))
             }
@@ -137,6 +140,7 @@ impl Drop for Line {
 
 /// The side of the task that drives the connection.
 pub(super) struct Serving {
+    config: Arc<ClientConfig>,
     mailbox: Arc<Mailbox<ClientCommand<Waiter>>>,
     pushes: Arc<Pushes>,
     end: Arc<Watch<Ending>>,
@@ -210,7 +214,10 @@ impl Serving {
                     // Whoever asked may have gone away.
                     let _ = request.waiter.send(Err(RequestError::Unsent(reason.no_reply())));
                 }
-                ClientCommand::Close(_) | ClientCommand::Notify { .. } => {}
+                ClientCommand::Notify { .. } => {
+                    self.config.counters.add(Counter::NotifiesDropped);
+                }
+                ClientCommand::Close(_) => {}
             }
         }
     }
@@ -232,4 +239,19 @@ struct Ending {
     failure: Option<String>,
     /// The task has ended.
     finished: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notifies_that_nobody_read_before_the_end_are_counted_as_dropped() {
+        let config = Arc::<ClientConfig>::default();
+        let (line, serving) = Line::new(&config, Pushes::new(&config), oneshot::channel().0);
+        line.notify("t.tell", Bytes::new()).unwrap();
+        line.notify("t.tell", Bytes::new()).unwrap();
+        drop(serving);
+        assert_eq!(config.counters.count(Counter::NotifiesDropped), 2);
+    }
 }

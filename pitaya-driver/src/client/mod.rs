@@ -181,8 +181,8 @@ impl<R: Runtime, C: Codec> Client<R, C> {
     where
         C: Encode<T>,
     {
-        let argument = C::encode(argument).map_err(RequestError::Unsent)?;
-        self.notify_raw(route, argument.into())
+        let argument = C::encode(argument).map_err(RequestError::Unsent);
+        self.count_dropped(argument.and_then(|argument| self.tell(route, argument.into())))
     }
 
     /// Like [`notify`](Self::notify), with bytes as they are.
@@ -191,18 +191,7 @@ impl<R: Runtime, C: Codec> Client<R, C> {
     ///
     /// As above.
     pub fn notify_raw(&self, route: &str, body: Bytes) -> Result<(), RequestError> {
-        if route.len() > ROUTE_BYTES_MAX {
-            return Err(RequestError::Unsent(Error::bad_request("the route is too long")));
-        }
-        if body.len() + MESSAGE_HEAD_BYTES_MAX > BODY_BYTES_MAX {
-            return Err(RequestError::Unsent(error::BODY_TOO_LARGE.into()));
-        }
-        match self.way() {
-            Way::Line(line) => line.notify(route, body),
-            Way::Closed(reason) => Err(RequestError::Unsent(reason.no_reply())),
-            Way::Wait => Err(RequestError::Unsent(error::PIPE_BROKEN.into())),
-        }
-        .inspect_err(|_| self.shared.config.counters.add(Counter::NotifiesDropped))
+        self.count_dropped(self.tell(route, body))
     }
 
     /// The pushes of one route from now on, over all connections to come, for whoever asks for the
@@ -257,6 +246,25 @@ impl<R: Runtime, C: Codec> Client<R, C> {
     fn over(shared: Arc<Shared<R>>, line: Arc<Line>) -> Self {
         let deadline = shared.config.limits.request_deadline;
         Self { shared, over: Over::This(line), deadline, codec: PhantomData }
+    }
+
+    fn tell(&self, route: &str, body: Bytes) -> Result<(), RequestError> {
+        if route.len() > ROUTE_BYTES_MAX {
+            return Err(RequestError::Unsent(Error::bad_request("the route is too long")));
+        }
+        if body.len() + MESSAGE_HEAD_BYTES_MAX > BODY_BYTES_MAX {
+            return Err(RequestError::Unsent(error::BODY_TOO_LARGE.into()));
+        }
+        match self.way() {
+            Way::Line(line) => line.notify(route, body),
+            Way::Closed(reason) => Err(RequestError::Unsent(reason.no_reply())),
+            Way::Wait => Err(RequestError::Unsent(error::PIPE_BROKEN.into())),
+        }
+    }
+
+    /// A notify that is dropped is counted here, and nowhere before, whatever the reason.
+    fn count_dropped(&self, told: Result<(), RequestError>) -> Result<(), RequestError> {
+        told.inspect_err(|_| self.shared.config.counters.add(Counter::NotifiesDropped))
     }
 
     fn way(&self) -> Way {
