@@ -8,10 +8,10 @@ use pitaya_proto::error::Error;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::SessionId;
 use crate::cluster::Snapshot;
 use crate::session::data::key;
 use crate::session::{Host, Session, SessionData, SessionHandle};
+use crate::{Counter, SessionId};
 
 impl<C> Session<C> {
     /// Tells the server that the client is connected to what was set and removed here, so that
@@ -66,14 +66,17 @@ impl SessionHandle {
     ///
     /// No JSON object, or too much data; nothing has changed then.
     pub fn merge(&self, changes: &[u8]) -> Result<(), Error> {
-        let bytes_max = self.0.host.config().limits.session_data_bytes_max;
-        self.data().merge(changes, bytes_max)
+        let config = self.0.host.config();
+        let wrong = || Error::bad_request("session data is no JSON object");
+        let changes = parse(changes).ok_or_else(wrong)?;
+        let merged = self.data().merge(changes, config.limits.session_data_bytes_max);
+        merged.inspect_err(|_| config.counters.add(Counter::SessionDataRefused))
     }
 }
 
 /// Values that were set, and names of values that were removed.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Changes(pub(super) BTreeMap<String, Option<Box<str>>>);
+pub(super) struct Changes(pub(super) Values);
 
 impl Changes {
     /// A JSON object, in which what was removed is `null`.
@@ -114,11 +117,10 @@ impl SessionData {
         self.version += 1;
     }
 
-    /// Takes changes that were made elsewhere.
-    pub(super) fn merge(&mut self, changes: &[u8], bytes_max: usize) -> Result<(), Error> {
-        let wrong = || Error::bad_request("session data is no JSON object");
+    /// Takes changes that were made elsewhere; it fails for their size only.
+    fn merge(&mut self, changes: Values, bytes_max: usize) -> Result<(), Error> {
         let mut values = parse(&self.encode()).unwrap_or_default();
-        values.extend(parse(changes).ok_or_else(wrong)?);
+        values.extend(changes);
         let lines = lines(&values);
         if lines.len() > bytes_max {
             return Err(Error::unknown(format!("session data over {bytes_max} bytes")));
@@ -129,8 +131,11 @@ impl SessionData {
     }
 }
 
-/// The values of a JSON object; `None` for those that are `null`.
-fn parse(object: &[u8]) -> Option<BTreeMap<String, Option<Box<str>>>> {
+/// Values by their names; `None` for those that are `null`.
+type Values = BTreeMap<String, Option<Box<str>>>;
+
+/// The values of a JSON object.
+fn parse(object: &[u8]) -> Option<Values> {
     if object.is_empty() {
         return Some(BTreeMap::new());
     }
@@ -139,7 +144,7 @@ fn parse(object: &[u8]) -> Option<BTreeMap<String, Option<Box<str>>>> {
     Some(values.into_iter().map(|(name, value)| (name, json(value))).collect())
 }
 
-fn lines(values: &BTreeMap<String, Option<Box<str>>>) -> Box<str> {
+fn lines(values: &Values) -> Box<str> {
     let line = |(name, json): (&String, &Option<Box<str>>)| {
         json.as_ref().map(|json| format!("{}{json}\n", key(name)))
     };
@@ -165,7 +170,7 @@ mod tests {
         arena.remove("gold");
         arena.set("title", "knight", 1024).unwrap();
         for data in [&shop, &arena] {
-            front.merge(&data.changes().encode(), 1024).unwrap();
+            front.merge(data.changes().0, 1024).unwrap();
         }
         assert_eq!(front.encode(), br#"{"level":2,"title":"knight"}"#);
     }
@@ -189,8 +194,8 @@ mod tests {
     fn changes_that_are_no_object_or_too_large_change_nothing() {
         let mut front = SessionData::default();
         front.set("a", 1, 1024).unwrap();
-        assert!(front.merge(b"[1]", 1024).is_err());
-        assert!(front.merge(br#"{"b":"0123456789"}"#, 16).is_err());
+        assert_eq!(parse(b"[1]"), None);
+        assert!(front.merge(parse(br#"{"b":"0123456789"}"#).unwrap(), 16).is_err());
         assert_eq!(front.encode(), br#"{"a":1}"#);
     }
 }

@@ -40,7 +40,11 @@ impl SessionData {
     pub fn set(
         &mut self, name: &str, value: impl Serialize, bytes_max: usize,
     ) -> Result<(), Error> {
-        let value = serde_json::to_value(value).map_err(|why| Error::unknown(why.to_string()))?;
+        self.put(name, &json(value)?, bytes_max)
+    }
+
+    /// Sets a value; it fails for its size only.
+    pub(super) fn put(&mut self, name: &str, value: &Value, bytes_max: usize) -> Result<(), Error> {
         let lines = format!("{}{}{value}\n", self.without(name), key(name));
         if lines.len() > bytes_max {
             return Err(Error::unknown(format!("session data over {bytes_max} bytes")));
@@ -89,6 +93,11 @@ impl SessionData {
         let key = key(name);
         self.lines.split_inclusive('\n').filter(|line| !line.starts_with(&*key)).collect()
     }
+}
+
+/// A value as JSON, if it can be.
+pub(super) fn json(value: impl Serialize) -> Result<Value, Error> {
+    serde_json::to_value(value).map_err(|why| Error::unknown(why.to_string()))
 }
 
 /// What the line of that name begins with, and no other does.

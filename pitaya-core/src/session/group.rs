@@ -154,7 +154,7 @@ impl<C> fmt::Debug for Group<C> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use pitaya_proto::dictionary::Dictionary;
@@ -250,7 +250,13 @@ mod tests {
     fn on(
         name: &'static str, sent: &Arc<Mutex<Vec<String>>>, group_members_max: usize,
     ) -> SessionHandle {
-        let limits = Limits::default().group_members_max(group_members_max);
+        session_with(name, sent, Limits::default().group_members_max(group_members_max))
+    }
+
+    /// A session of that name, which is heard in `sent`.
+    pub(in crate::session) fn session_with(
+        name: &'static str, sent: &Arc<Mutex<Vec<String>>>, limits: Limits,
+    ) -> SessionHandle {
         let config = ConnConfig::new("json", Dictionary::default(), limits).unwrap();
         let host = Ear { config, name, sent: Arc::clone(sent) };
         let remote = std::net::SocketAddr::from(([127, 0, 0, 1], 1));

@@ -14,6 +14,7 @@ use thin_vec::ThinVec;
 
 use crate::app::codec::{Encode, Json, encode_push};
 use crate::cluster::ClusterHost;
+use crate::session::data::json;
 use crate::session::group::Joined;
 use crate::{CloseReason, Command, ConnConfig, Counter, Instant, SessionData, SessionId};
 
@@ -160,7 +161,8 @@ impl<C> Session<C> {
             return Err(error::SESSION_CLOSED.into());
         }
         let config = self.0.host.config();
-        let set = self.data().set(name, value, config.limits.session_data_bytes_max);
+        let value = json(value)?;
+        let set = self.data().put(name, &value, config.limits.session_data_bytes_max);
         set.inspect_err(|_| config.counters.add(Counter::SessionDataRefused))
     }
 
@@ -218,4 +220,26 @@ impl<C> fmt::Debug for Session<C> {
 /// What a panicking handler was changing is whole: every change is one step.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Limits;
+    use crate::session::group::tests::session_with;
+
+    #[test]
+    fn too_much_session_data_is_counted_from_wherever_it_comes_and_nothing_else() {
+        let limits = Limits::default().session_data_bytes_max(64);
+        let session = session_with("ann", &Arc::default(), limits);
+        let refused = || session.host().config().counters.count(Counter::SessionDataRefused);
+        session.merge(b"[1]").unwrap_err();
+        session.set("a", std::collections::BTreeMap::from([((1, 2), 3)])).unwrap_err();
+        assert_eq!(refused(), 0, "no JSON");
+        session.set("a", "b".repeat(64)).unwrap_err();
+        assert_eq!(refused(), 1);
+        session.merge(format!(r#"{{"a":{:?}}}"#, "b".repeat(64)).as_bytes()).unwrap_err();
+        assert_eq!(refused(), 2);
+        assert_eq!(session.get::<String>("a"), None);
+    }
 }
