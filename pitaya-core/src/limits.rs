@@ -87,12 +87,14 @@ limits! {
     binds_window: Duration = Duration::from_secs(10), "seconds", UidsRefused;
     /// Members of one group. A push tells all of them in one go, at half a microsecond each.
     group_members_max: usize = 10_000, "members", GroupJoinsRefused;
-    /// Connections that are not yet ready to work; beyond it nothing is accepted.
-    handshaking_max: usize = 1024, "connections", ConnectionsRefused;
+    /// Connections that are not yet ready to work; beyond it nothing is accepted, and those that
+    /// are idle make room. A `Node` turns away whoever comes then, and counts it as
+    /// `connections_refused`.
+    handshaking_max: usize = 1024, "connections", ConnectionsShed;
     /// Keys in all objects of a handshake together.
-    handshake_keys_max: usize = wire::HANDSHAKE_KEYS_MAX, "keys", HandshakesRefused;
+    handshake_keys_max: usize = wire::HANDSHAKE_KEYS_MAX, "keys", ConnectionsFaulty;
     /// Nesting of a handshake's JSON.
-    handshake_depth_max: usize = wire::HANDSHAKE_DEPTH_MAX, "levels", HandshakesRefused;
+    handshake_depth_max: usize = wire::HANDSHAKE_DEPTH_MAX, "levels", ConnectionsFaulty;
     /// Body of any packet before the handshake is done.
     handshake_bytes_max: usize = wire::HANDSHAKE_BYTES_MAX, "bytes", ConnectionsFaulty;
     /// How long a client may take to send the handshake once the layers are open, and again to
