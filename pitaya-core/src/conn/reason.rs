@@ -63,7 +63,7 @@ reasons! {
     /// A request came with the id of one that is not answered yet.
     ["request {0} is already in flight"] Peer(ConnectionsFaulty) => DuplicateRequest(u64);
     /// The stream ended inside a packet.
-    ["the stream ended inside a packet"] Network(ConnectionsFaulty) => EndInsidePacket;
+    ["the stream ended inside a packet"] Network => EndInsidePacket;
     /// A validator or the server said no.
     ["handshake refused: {0}"] Caller(HandshakesRefused) => HandshakeRefused(String);
     /// The handshake was not done in time.
