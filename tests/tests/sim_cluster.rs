@@ -209,6 +209,17 @@ fn a_room_kicks_a_client_that_it_does_not_have() {
 }
 
 #[test]
+fn a_push_that_a_link_has_no_room_for_is_dropped_there_and_is_no_push_that_a_client_refused() {
+    sim::run(1, |sim| async move {
+        let cluster = World::start(&sim, Way::Streams, 1, 1).await;
+        let client = cluster.connect(0).await;
+        client.request::<_, ()>("room.hall.hit", &20_000).await.unwrap_err();
+        let counts = [Counter::LinkFramesDropped, Counter::PushesRefused];
+        assert_eq!(counts.map(|counter| cluster.rooms[0].counters().count(counter)), [1, 0]);
+    });
+}
+
+#[test]
 fn what_travels_with_a_call_goes_on_to_the_next_server_and_its_deadline_does_not_grow() {
     for (seed, way) in worlds(3) {
         sim::run(seed, |sim| async move {
