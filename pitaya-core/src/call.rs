@@ -94,7 +94,15 @@ impl Reply {
     }
 }
 
-/// How calls of one route run: `Options { deadline: Some(hour), ..Options::default() }`.
+/// How calls of one route run. What may take long needs both times, as the hard limit drops the
+/// handler also before its deadline:
+///
+/// ```
+/// # use std::time::Duration;
+/// # use pitaya_core::Options;
+/// let minute = Some(Duration::from_secs(60));
+/// let slow = Options { deadline: minute, hard_limit: minute, ..Options::default() };
+/// ```
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Options {
     /// The handler is dropped when its session closes, wherever it waits; by default it runs on, so
@@ -103,9 +111,10 @@ pub struct Options {
     /// Calls never wait for others of the session, nor make others wait.
     pub concurrent: bool,
     /// How long an answer may take, from the arrival of the call; by default the limit
-    /// `call_deadline`.
+    /// `call_deadline`. A call that another server forwards has no longer than the `call_deadline`
+    /// of that one, which does not know the options of routes here.
     pub deadline: Option<Duration>,
-    /// How long the handler may run; by default the limit `call_hard_limit`.
+    /// How long the handler may run, whatever its deadline; by default the limit `call_hard_limit`.
     pub hard_limit: Option<Duration>,
 }
 

@@ -152,7 +152,8 @@ limits! {
     /// Bytes waiting to be written to one client; a single larger packet is taken when nothing
     /// waits.
     outbound_bytes_max: usize = 1 << 20, "bytes", PushesRefused;
-    /// Packets waiting to be written to one client.
+    /// Packets waiting to be written to one client, and pushes to it between two `.await`s of a
+    /// handler.
     outbound_packets_max: usize = 256, "packets", PushesRefused;
     /// Body of a packet once the handshake is done; the wire carries at most 2^24-1.
     packet_bytes_max: usize = wire::PACKET_BODY_BYTES_MAX, "bytes", ConnectionsFaulty;

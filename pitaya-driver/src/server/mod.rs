@@ -224,8 +224,11 @@ impl<R: Runtime> Server<R> {
     ///
     /// # Errors
     ///
-    /// Routes or a dictionary that contradict themselves, or an address that cannot be had. Nothing
-    /// runs then.
+    /// Routes or a dictionary that contradict themselves; a module that is there twice, or is to be
+    /// next to one that is not there; an acceptor that nobody could use, as with networks of
+    /// proxies that are none, or an address that cannot be had; a cluster that cannot be joined as
+    /// it is described; a part of the application that does not begin, or takes longer than
+    /// `lifecycle_timeout`. Nothing runs then, and parts that had begun have ended.
     pub async fn start_on(self, runtime: R) -> Result<ServerHandle<R>, StartError> {
         if let Some(why) = self.wrong_module {
             return Err(StartError::Module(why));
