@@ -237,8 +237,9 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// An illegal user id, one that was bound too often (`RATE_EXCEEDED`), or a session that is
-    /// bound already or closed; nothing has changed then.
+    /// An illegal user id, one that was bound too often (`RATE_EXCEEDED`, with the time to wait as
+    /// `wait` in its metadata), or a session that is bound already or closed; nothing has changed
+    /// then.
     pub fn bind(&mut self, now: Instant, session: SessionId, uid: &str) -> Result<(), Error> {
         let open = self.open_at(session).ok_or_else(|| error::SESSION_CLOSED.into());
         let begun = open.and_then(|_| self.sessions.begin_bind(now, session, uid));

@@ -17,6 +17,7 @@ mod rendezvous;
 mod router;
 mod server;
 
+pub(crate) use directory::Pace;
 pub use directory::{
     Announced, Answer, Ask, ClaimEvent, Claims, Directory, Epoch, Holder, Holding, Life, Login,
     Said,

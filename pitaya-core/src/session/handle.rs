@@ -105,11 +105,11 @@ impl<C> Session<C> {
     ///
     /// # Errors
     ///
-    /// An illegal user id, one that was bound too often (`RATE_EXCEEDED`, in a cluster with the
-    /// time to wait as `wait` in its metadata), a session that is bound already or closed, or what
-    /// a bind hook says; nothing has changed then. On a server that the client is not connected to
-    /// also PIT-503 if its frontend is out of reach, and PIT-408 if that answers late: then it may
-    /// be bound all the same.
+    /// An illegal user id, one that was bound too often (`RATE_EXCEEDED`, with the time to wait as
+    /// `wait` in its metadata), a session that is bound already or closed, or what a bind hook
+    /// says; nothing has changed then. On a server that the client is not connected to also PIT-503
+    /// if its frontend is out of reach, and PIT-408 if that answers late: then it may be bound all
+    /// the same.
     pub async fn bind(&self, uid: &str) -> Result<(), Error> {
         let uid = self.0.host.bind(self.speaking(), uid).await?;
         // It is set already if a hook asked for it again; both are the same.

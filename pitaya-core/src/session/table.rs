@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pitaya_proto::error::{self, Error};
 
+use crate::cluster::Pace;
 use crate::{Instant, Limits, SessionId};
 
 /// The sessions of one server, apart from their connections, with the index of user ids.
@@ -14,26 +16,11 @@ use crate::{Instant, Limits, SessionId};
 #[derive(Debug)]
 pub struct SessionTable<A> {
     sessions: BTreeMap<SessionId, Entry<A>>,
-    by_uid: BTreeMap<Arc<str>, Bound>,
+    by_uid: BTreeMap<Arc<str>, SessionId>,
     opened: u64,
-    limits: TableLimits,
-}
-
-/// Who has a user id, and how often it was bound lately.
-#[derive(Clone, Copy, Debug)]
-struct Bound {
-    session: SessionId,
-    /// The second in which counting began.
-    since: u32,
-    binds: u32,
-}
-
-#[derive(Debug)]
-struct TableLimits {
+    /// Apart from who has a user id: it must not forget what sessions did that have closed.
+    pace: Pace,
     uid_bytes_max: usize,
-    binds_max: usize,
-    /// In seconds.
-    binds_window: u64,
 }
 
 #[derive(Debug)]
@@ -53,7 +40,7 @@ enum Login {
 #[derive(Debug, Eq, PartialEq)]
 #[must_use = "a bind that is neither finished nor cancelled keeps its session from being bound"]
 pub struct Binding {
-    began: u32,
+    began: Instant,
     session: SessionId,
     uid: Arc<str>,
 }
@@ -69,12 +56,8 @@ impl<A: Clone> SessionTable<A> {
     /// No sessions yet.
     pub fn new(limits: &Limits) -> Self {
         let (sessions, by_uid) = (BTreeMap::new(), BTreeMap::new());
-        let limits = TableLimits {
-            uid_bytes_max: limits.uid_bytes_max,
-            binds_max: limits.binds_max,
-            binds_window: limits.binds_window.as_secs(),
-        };
-        Self { sessions, by_uid, opened: 0, limits }
+        let pace = Pace::new(limits.binds_max, limits.binds_window);
+        Self { sessions, by_uid, opened: 0, pace, uid_bytes_max: limits.uid_bytes_max }
     }
 
     /// Begins a session that is reached at `address`.
@@ -105,7 +88,7 @@ impl<A: Clone> SessionTable<A> {
 
     /// The session of a user id.
     pub fn by_uid(&self, uid: &str) -> Option<SessionId> {
-        self.by_uid.get(uid).map(|bound| bound.session)
+        self.by_uid.get(uid).copied()
     }
 
     /// Begins to bind a session to a user id; what the application has to say comes between this
@@ -113,25 +96,22 @@ impl<A: Clone> SessionTable<A> {
     ///
     /// # Errors
     ///
-    /// A user id that is empty, too long or has control characters, or that sessions take from each
-    /// other too often; a session that is bound, or is being bound, or is gone.
+    /// A user id that is empty, too long or has control characters, or that was bound too often,
+    /// with the time to wait as `wait` in its metadata; a session that is bound, or is being bound,
+    /// or is gone.
     pub fn begin_bind(
         &mut self, now: Instant, session: SessionId, uid: &str,
     ) -> Result<Binding, Error> {
-        let bytes_max = self.limits.uid_bytes_max;
-        if uid.is_empty() || uid.len() > bytes_max || uid.contains(char::is_control) {
+        if uid.is_empty() || uid.len() > self.uid_bytes_max || uid.contains(char::is_control) {
             return Err(error::UID_ILLEGAL.into());
         }
-        let began = (now.micros() / 1_000_000) as u32;
-        if self.lately(uid, began).is_some_and(|it| it.binds as usize >= self.limits.binds_max) {
-            return Err(error::RATE_EXCEEDED.into());
-        }
+        self.pace.check(now, uid).map_err(too_often)?;
         let entry = self.sessions.get_mut(&session).ok_or(error::SESSION_CLOSED)?;
         match entry.login {
             Login::Unbound => entry.login = Login::Binding,
             Login::Binding | Login::Bound(_) => return Err(error::SESSION_ALREADY_BOUND.into()),
         }
-        Ok(Binding { began, session, uid: uid.into() })
+        Ok(Binding { began: now, session, uid: uid.into() })
     }
 
     /// Binds the session; gives the one that had the user id before, which has to be kicked.
@@ -141,12 +121,10 @@ impl<A: Clone> SessionTable<A> {
     /// The session closed meanwhile; nothing has changed then.
     pub fn finish_bind(&mut self, binding: Binding) -> Result<Option<(SessionId, A)>, Error> {
         let Binding { began, session, uid } = binding;
-        let lately = self.lately(&uid, began);
         let entry = self.sessions.get_mut(&session).ok_or(error::SESSION_CLOSED)?;
         entry.login = Login::Bound(Arc::clone(&uid));
-        let (since, binds) = lately.map_or((began, 0), |lately| (lately.since, lately.binds));
-        let bound = Bound { session, since, binds: binds + 1 };
-        let replaced = self.by_uid.insert(uid, bound).map(|bound| bound.session);
+        self.pace.note(began, &uid);
+        let replaced = self.by_uid.insert(uid, session);
         Ok(replaced.and_then(|id| Some((id, self.address(id)?.clone()))))
     }
 
@@ -169,17 +147,14 @@ impl<A: Clone> SessionTable<A> {
         true
     }
 
-    /// Who has a user id, if its binds still count.
-    fn lately(&self, uid: &str, now: u32) -> Option<Bound> {
-        let counts =
-            |bound: &&Bound| u64::from(now.saturating_sub(bound.since)) < self.limits.binds_window;
-        self.by_uid.get(uid).filter(counts).copied()
-    }
-
     /// How many sessions there are.
     pub fn count(&self) -> usize {
         self.sessions.len()
     }
+}
+
+fn too_often(wait: Duration) -> Error {
+    Error::from(error::RATE_EXCEEDED).with_metadata("wait", error::duration(wait))
 }
 
 #[cfg(test)]
@@ -252,8 +227,33 @@ mod tests {
         let id = table.open(1);
         let at = |seconds: u64| Instant::from_micros(seconds * 1_000_000);
         let refused = table.begin_bind(at(9), id, "ann");
-        assert_eq!(refused, Err(error::RATE_EXCEEDED.into()));
+        assert_eq!(refused, Err(too_often(Duration::from_secs(1))));
         assert!(table.begin_bind(at(10), id, "ann").is_ok());
+    }
+
+    #[test]
+    fn a_user_id_that_is_bound_again_and_again_has_to_wait_also_when_its_sessions_have_closed() {
+        let mut table = SessionTable::new(&Limits::default());
+        for _ in 0..5 {
+            let id = table.open(1);
+            bind(&mut table, id, "ann");
+            table.close(id);
+        }
+        let (ann, bob) = (table.open(1), table.open(2));
+        let refused = table.begin_bind(Instant::from_micros(9_500_000), ann, "ann");
+        assert_eq!(refused, Err(too_often(Duration::from_millis(500))));
+        bind(&mut table, bob, "bob");
+        assert!(table.begin_bind(Instant::from_micros(10_000_000), ann, "ann").is_ok());
+    }
+
+    #[test]
+    fn a_window_of_less_than_a_second_is_one() {
+        let limits = Limits::default().binds_max(1).binds_window(Duration::from_millis(500));
+        let mut table = SessionTable::new(&limits);
+        let (old, new) = (table.open(1), table.open(2));
+        bind(&mut table, old, "ann");
+        assert!(table.begin_bind(Instant::from_micros(499_999), new, "ann").is_err());
+        assert!(table.begin_bind(Instant::from_micros(500_000), new, "ann").is_ok());
     }
 
     #[test]

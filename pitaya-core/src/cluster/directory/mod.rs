@@ -62,6 +62,7 @@ use super::{Incarnation, ServerId, ServerInfo};
 
 pub use claims::{ClaimEvent, Claims};
 pub use home::{Announced, Directory};
+pub(crate) use pace::Pace;
 pub use said::Said;
 
 /// What a frontend asks of the home of a user id.

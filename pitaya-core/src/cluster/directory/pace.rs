@@ -1,4 +1,4 @@
-//! How often a user id may be claimed.
+//! How often a user id may be claimed, or bound.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::Instant;
 /// At most so many claims of one user id in any window of time. It keeps no more than the claims
 /// that it allowed within one window.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// The oldest first.
     recent: VecDeque<(Instant, Arc<str>)>,
     by_uid: BTreeMap<Arc<str>, VecDeque<Instant>>,
@@ -18,21 +18,33 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(claims_max: usize, window: Duration) -> Self {
+    pub(crate) fn new(claims_max: usize, window: Duration) -> Self {
         Self { recent: VecDeque::new(), by_uid: BTreeMap::new(), claims_max, window }
     }
 
     /// Counts one claim, unless there were too many: then how long to wait.
     pub(super) fn allow(&mut self, now: Instant, uid: &Arc<str>) -> Result<(), Duration> {
+        self.check(now, uid)?;
+        self.note(now, uid);
+        Ok(())
+    }
+
+    /// Whether one claim more may be counted, or how long to wait.
+    pub(crate) fn check(&mut self, now: Instant, uid: &str) -> Result<(), Duration> {
         self.forget_old(now);
         let claims = self.by_uid.get(uid);
         if claims.map_or(0, VecDeque::len) >= self.claims_max {
             let oldest = claims.and_then(VecDeque::front).copied().unwrap_or(now);
             return Err((oldest + self.window).since(now));
         }
+        Ok(())
+    }
+
+    /// Counts one claim, as of `now` or of the last one before it, if that was later.
+    pub(crate) fn note(&mut self, now: Instant, uid: &Arc<str>) {
+        let now = self.recent.back().map_or(now, |(last, _)| now.max(*last));
         self.by_uid.entry(Arc::clone(uid)).or_default().push_back(now);
         self.recent.push_back((now, Arc::clone(uid)));
-        Ok(())
     }
 
     fn forget_old(&mut self, now: Instant) {
@@ -69,6 +81,17 @@ mod tests {
             pace.allow(Instant::from_micros(micros), &uid).unwrap();
         }
         assert_eq!((pace.recent.len(), pace.by_uid.len()), (10, 10));
+    }
+
+    #[test]
+    fn claims_that_are_noted_out_of_order_are_all_forgotten_in_the_end() {
+        let mut pace = Pace::new(1, Duration::from_micros(10));
+        for micros in [5, 3] {
+            pace.note(Instant::from_micros(micros), &"ann".into());
+        }
+        assert!(pace.check(Instant::from_micros(14), "ann").is_err());
+        assert_eq!(pace.check(Instant::from_micros(15), "ann"), Ok(()));
+        assert_eq!((pace.recent.len(), pace.by_uid.len()), (0, 0));
     }
 
     #[test]
