@@ -363,8 +363,12 @@ impl<R: Runtime> Place<R> {
     /// The connection is ready to work, or will never be.
     pub(super) fn end_handshake(&mut self) {
         if std::mem::take(&mut self.shaking) {
-            let crowded = self.shared.is_crowded();
-            lock(&self.shared.shaking).remove(&self.id);
+            // Under one lock: whoever is let in between the two would take the last room, and its
+            // acceptor wait although there is some again.
+            let mut shaking = lock(&self.shared.shaking);
+            let crowded = shaking.len() >= self.shared.config.limits.handshaking_max;
+            shaking.remove(&self.id);
+            drop(shaking);
             if crowded {
                 self.shared.wake_all();
             }
