@@ -120,9 +120,10 @@ async fn finish_bind<R: Runtime>(
         peers.bind(shared, session.id(), Arc::clone(&uid)).await?;
     }
     let binding = pending.binding.take().expect("taken only here");
-    // From here on the end of the session is what gives the user id back.
-    pending.claimed = None;
     let replaced = shared.sessions().finish_bind(binding)?;
+    // From here on the end of the session is what gives the user id back; one that ended before may
+    // have done so when there was nothing to give.
+    pending.claimed = None;
     if let Some((_, older)) = replaced {
         let text = Some("replaced by a newer login".to_owned());
         // A session that closes at this moment needs no kick.
