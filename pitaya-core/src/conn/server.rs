@@ -269,7 +269,8 @@ impl ServerConn {
 
     /// Whether the client called as often in this second as it may.
     fn is_over_rate(&self) -> bool {
-        self.rate.1 as usize >= self.config.limits.call_rate_max && self.line.closed.is_none()
+        let works = self.line.phase == Phase::Working;
+        works && self.rate.1 as usize >= self.config.limits.call_rate_max
     }
 
     /// Whether the client works and keeps up; if it only works, it is closed.

@@ -21,6 +21,15 @@ fn who_calls_too_often_is_not_read_until_the_second_is_over_and_loses_nothing() 
 }
 
 #[test]
+fn who_may_not_call_at_all_still_shakes_hands() {
+    let mut rig = Rig::working(Limits::default().call_rate_max(0));
+    assert_eq!(rig.feed(&request(1, "t.free", "1")), [""; 0]);
+    assert!(rig.paused);
+    assert_eq!(rig.pass(seconds(3)), [""; 0]);
+    assert_eq!(rig.count(Counter::CallsThrottled), 0, "nothing was read of it");
+}
+
+#[test]
 fn a_client_that_takes_nothing_for_five_seconds_is_closed() {
     let mut rig = Rig::working(Limits::default());
     rig.push("a");
