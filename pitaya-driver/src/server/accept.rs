@@ -1,6 +1,5 @@
 //! From a listening socket to one task for each connection.
 
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -90,7 +89,7 @@ async fn accept<R: Runtime, L: Listener>(
 ) -> Option<io::Result<(L::Stream, SocketAddr)>> {
     while let Some(until) = shared.shed() {
         let until = Sleep::until(&shared.timers, shared.runtime.clone(), until);
-        before(until, poll_fn(|cx| shared.poll_room(cx))).await;
+        before(until, shared.room()).await;
     }
     shared.unless_stopped(listener.accept()).await
 }

@@ -15,6 +15,7 @@ mod shared;
 mod sources;
 mod start;
 mod told;
+mod waiting;
 
 use std::marker::PhantomData;
 use std::net::SocketAddr;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 
 use futures_io::{AsyncRead, AsyncWrite};
 use pitaya_core::app::Handlers;
@@ -24,6 +24,7 @@ use crate::server::acceptor::Door;
 use crate::server::log::Log;
 use crate::server::outbound::Outbound;
 use crate::server::sources::{Crowd, Sources};
+use crate::server::waiting::Waiting;
 use crate::timers::{Sleep, Timers};
 use crate::transport::turns::Turns;
 
@@ -53,7 +54,7 @@ pub(crate) struct Shared<R> {
     closings: AtomicUsize,
     stops: AtomicBool,
     /// Tasks that wait for room, or for the end.
-    waiting: Mutex<Vec<Waker>>,
+    waiting: Waiting,
 }
 
 /// A connection that is not ready to work, and when it was last heard of.
@@ -93,7 +94,7 @@ impl<R: Runtime> Shared<R> {
             acceptors: AtomicUsize::new(0),
             closings: AtomicUsize::new(0),
             stops: AtomicBool::new(false),
-            waiting: Mutex::default(),
+            waiting: Waiting::default(),
         })
     }
 
@@ -150,9 +151,10 @@ impl<R: Runtime> Shared<R> {
         }
     }
 
-    /// Ready when a connection may be accepted.
-    pub(super) fn poll_room(&self, cx: &Context<'_>) -> Poll<()> {
-        self.poll_until(cx, || self.stops() || !self.is_crowded())
+    /// Waits until a connection may be accepted.
+    pub(super) async fn room(&self) {
+        let mut waiter = self.waiting.waiter();
+        poll_fn(|cx| waiter.poll(cx, || self.stops() || !self.is_crowded())).await;
     }
 
     /// Makes room among the connections that are not ready to work, if there is none. When to look
@@ -183,8 +185,8 @@ impl<R: Runtime> Shared<R> {
 
     /// What `work` gives; nothing if the server stops first.
     pub(crate) async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        let mut work = pin!(work);
-        poll_fn(|cx| match self.poll_until(cx, || self.stops()) {
+        let (mut work, mut waiter) = (pin!(work), self.waiting.waiter());
+        poll_fn(|cx| match waiter.poll(cx, || self.stops()) {
             Poll::Ready(()) => Poll::Ready(None),
             Poll::Pending => work.as_mut().poll(cx).map(Some),
         })
@@ -269,8 +271,9 @@ impl<R: Runtime> Shared<R> {
     }
 
     async fn wait_until(&self, done: impl Fn() -> bool, timeout: &mut Sleep<R>) -> bool {
+        let mut waiter = self.waiting.waiter();
         poll_fn(|cx| {
-            if self.poll_until(cx, &done).is_ready() {
+            if waiter.poll(cx, &done).is_ready() {
                 return Poll::Ready(true);
             }
             Pin::new(&mut *timeout).poll(cx).map(|()| false)
@@ -282,22 +285,8 @@ impl<R: Runtime> Shared<R> {
         self.stops.load(Ordering::Acquire)
     }
 
-    fn poll_until(&self, cx: &Context<'_>, done: impl Fn() -> bool) -> Poll<()> {
-        if done() {
-            return Poll::Ready(());
-        }
-        let mut waiting = lock(&self.waiting);
-        if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
-            waiting.push(cx.waker().clone());
-        }
-        drop(waiting);
-        // It may have come true before the waker was there to be woken.
-        if done() { Poll::Ready(()) } else { Poll::Pending }
-    }
-
     pub(crate) fn wake_all(&self) {
-        let waiting = std::mem::take(&mut *lock(&self.waiting));
-        waiting.into_iter().for_each(Waker::wake);
+        self.waiting.wake_all();
     }
 }
 
