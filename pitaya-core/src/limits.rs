@@ -91,7 +91,7 @@ limits! {
     /// are idle make room. A `Node` turns away whoever comes then, and counts it as
     /// `connections_refused`.
     handshaking_max: usize = 1024, "connections", ConnectionsShed;
-    /// Keys in all objects of a handshake together.
+    /// Keys in all objects and elements in all arrays of a handshake together.
     handshake_keys_max: usize = wire::HANDSHAKE_KEYS_MAX, "keys", ConnectionsFaulty;
     /// Nesting of a handshake's JSON.
     handshake_depth_max: usize = wire::HANDSHAKE_DEPTH_MAX, "levels", ConnectionsFaulty;

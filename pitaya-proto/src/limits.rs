@@ -12,7 +12,7 @@ pub const HANDSHAKE_BYTES_MAX: usize = 4 * 1024;
 /// Nesting of objects and arrays in a handshake request.
 pub const HANDSHAKE_DEPTH_MAX: usize = 64;
 
-/// Keys in all objects of a handshake request together.
+/// Keys in all objects and elements in all arrays of a handshake request together.
 pub const HANDSHAKE_KEYS_MAX: usize = 64;
 
 /// Body of a kick that is still searched for a reason.

@@ -31,10 +31,10 @@ impl Json {
         }
     }
 
-    /// Keys of all objects together.
+    /// Keys of all objects and elements of all arrays together.
     pub(crate) fn keys(&self) -> usize {
         match self {
-            Self::Array(values) => values.iter().map(Self::keys).sum(),
+            Self::Array(values) => values.len() + values.iter().map(Self::keys).sum::<usize>(),
             Self::Object(entries) => {
                 entries.len() + entries.iter().map(|(_, value)| value.keys()).sum::<usize>()
             }

@@ -33,7 +33,8 @@ pub struct HandshakeLimits {
     pub bytes_max: usize,
     /// Objects and arrays inside each other.
     pub depth_max: usize,
-    /// Keys in all objects together.
+    /// Keys in all objects and elements in all arrays together: each of them takes more memory than
+    /// bytes on the wire.
     pub keys_max: usize,
 }
 
@@ -111,16 +112,21 @@ impl HandshakeLimits {
             return Err(HandshakeError::TooLarge);
         }
         let (mut depth, mut keys) = (0_usize, 0_usize);
-        let (mut in_text, mut escaped) = (false, false);
+        let (mut in_text, mut escaped, mut begins) = (false, false, false);
         for byte in json {
+            // Of what an object or an array has, only the first comes without a comma.
+            if begins && !byte.is_ascii_whitespace() {
+                keys += usize::from(!matches!(byte, b'}' | b']'));
+                begins = false;
+            }
             match byte {
                 _ if escaped => escaped = false,
                 b'\\' => escaped = in_text,
                 b'"' => in_text = !in_text,
                 _ if in_text => {}
-                b'{' | b'[' => depth += 1,
+                b'{' | b'[' => (depth, begins) = (depth + 1, true),
                 b'}' | b']' => depth = depth.saturating_sub(1),
-                b':' => keys += 1,
+                b',' => keys += 1,
                 _ => {}
             }
             if depth > self.depth_max {
@@ -163,8 +169,8 @@ pub enum HandshakeError {
     /// More bytes than allowed.
     #[error("handshake is too long")]
     TooLarge,
-    /// More keys than allowed.
-    #[error("handshake has too many keys")]
+    /// More keys and elements of arrays than allowed.
+    #[error("handshake has too many keys or elements")]
     TooManyKeys,
     /// A known key with a value of another type.
     #[error("handshake key {0} has a value of the wrong type")]
@@ -387,7 +393,11 @@ mod tests {
         };
         assert_eq!(parse(&keys(65)), Err(HandshakeError::TooManyKeys));
         assert_eq!(parse(&keys(64)).unwrap().user.unwrap().len(), 63);
-        let text = r#"{"user":{"a":"[[::\"::[[\\"}}"#;
+        let elements = |count| format!(r#"{{"user":{{"a":[ {}]}}}}"#, vec!["{ }"; count].join(","));
+        assert_eq!(parse(&elements(1000)), Err(HandshakeError::TooManyKeys));
+        assert_eq!(parse(&elements(63)), Err(HandshakeError::TooManyKeys));
+        assert!(parse(&elements(62)).is_ok());
+        let text = r#"{"user":{"a":"[[,,\",,[[\\"}}"#;
         let limits = HandshakeLimits { depth_max: 2, keys_max: 2, ..LIMITS };
         assert!(HandshakeRequest::parse(text.as_bytes(), &limits).is_ok());
     }
