@@ -1,8 +1,11 @@
 //! How often a user id may be claimed, or bound.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
+
+use thin_vec::ThinVec;
 
 use crate::Instant;
 
@@ -12,9 +15,16 @@ use crate::Instant;
 pub(crate) struct Pace {
     /// The oldest first.
     recent: VecDeque<(Instant, Arc<str>)>,
-    by_uid: BTreeMap<Arc<str>, VecDeque<Instant>>,
+    by_uid: BTreeMap<Arc<str>, Claims>,
     claims_max: usize,
     window: Duration,
+}
+
+/// Those of one user id, which most often are one.
+#[derive(Debug)]
+struct Claims {
+    oldest: Instant,
+    later: ThinVec<Instant>,
 }
 
 impl Pace {
@@ -32,27 +42,32 @@ impl Pace {
     /// Whether one claim more may be counted, or how long to wait.
     pub(crate) fn check(&mut self, now: Instant, uid: &str) -> Result<(), Duration> {
         self.forget_old(now);
-        let claims = self.by_uid.get(uid);
-        if claims.map_or(0, VecDeque::len) >= self.claims_max {
-            let oldest = claims.and_then(VecDeque::front).copied().unwrap_or(now);
-            return Err((oldest + self.window).since(now));
-        }
-        Ok(())
+        let (oldest, count) = match self.by_uid.get(uid) {
+            Some(claims) => (claims.oldest, 1 + claims.later.len()),
+            None => (now, 0),
+        };
+        if count < self.claims_max { Ok(()) } else { Err((oldest + self.window).since(now)) }
     }
 
     /// Counts one claim, as of `now` or of the last one before it, if that was later.
     pub(crate) fn note(&mut self, now: Instant, uid: &Arc<str>) {
         let now = self.recent.back().map_or(now, |(last, _)| now.max(*last));
-        self.by_uid.entry(Arc::clone(uid)).or_default().push_back(now);
+        match self.by_uid.entry(Arc::clone(uid)) {
+            Entry::Occupied(claims) => claims.into_mut().later.push(now),
+            Entry::Vacant(place) => {
+                place.insert(Claims { oldest: now, later: ThinVec::new() });
+            }
+        }
         self.recent.push_back((now, Arc::clone(uid)));
     }
 
     fn forget_old(&mut self, now: Instant) {
         while let Some((_, uid)) = self.recent.pop_front_if(|(at, _)| *at + self.window <= now) {
             let Some(claims) = self.by_uid.get_mut(&uid) else { continue };
-            claims.pop_front();
-            if claims.is_empty() {
+            if claims.later.is_empty() {
                 self.by_uid.remove(&uid);
+            } else {
+                claims.oldest = claims.later.remove(0);
             }
         }
     }
