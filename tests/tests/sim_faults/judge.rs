@@ -151,7 +151,7 @@ fn losses(book: &Book) -> Vec<Broken> {
                 broken.push((LOST, format!("{} on {}: told at {at}", run.nonce, run.life)));
             }
         }
-        if is_cut_short(book, asked, run) && calm(run.from, *at) && !is_answer(outcome) {
+        if is_cut_short(book, asked, run) && calm(asked.at, *at) && !is_answer(outcome) {
             broken.push((DRAINS, format!("{} on {}: {outcome:?}", run.nonce, run.life)));
         }
     }
@@ -159,7 +159,7 @@ fn losses(book: &Book) -> Vec<Broken> {
 }
 
 /// A handler that asks nobody ended by itself, in time, or was dropped long before that, on a
-/// server that left and had no other trouble.
+/// server that left and had no other trouble: a call may also have waited for one that stood still.
 fn is_cut_short(book: &Book, asked: &Asked, run: &Run) -> bool {
     let (Some(until), name) = (run.until, host(&run.life)) else { return false };
     if !matches!(asked.what, What::Echo | What::Quick | What::Sleep) {
@@ -169,7 +169,7 @@ fn is_cut_short(book: &Book, asked: &Asked, run: &Run) -> bool {
     let leaves =
         troubles.any(|it| it.kind == Kind::Drained && run.from <= it.until && it.from <= until);
     let in_time = until + Duration::from_millis(500) < asked.at + CALL_DEADLINE;
-    leaves && in_time && !book.is_troubled(name, run.from, until, Some(Kind::Drained))
+    leaves && in_time && !book.is_troubled(name, asked.at, until, Some(Kind::Drained))
 }
 
 /// What the handler says, or that the client is gone.
