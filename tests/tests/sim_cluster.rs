@@ -315,9 +315,7 @@ fn a_handler_of_a_room_that_leaves_reaches_users_of_other_gates_until_it_ends() 
             let (ann, bob) = (cluster.connect(0).await, cluster.connect(1).await);
             let _: () = bob.request("gate.me.login", &"bob").await.unwrap();
             let mut shouts = bob.subscribe::<String>("onShout");
-            let shout = serde_json::to_value(Shout { uids: vec!["bob"], text: "late" }).unwrap();
-            let shouted = ann.request::<_, Vec<String>>("room.hall.shout_late", &shout);
-            let mut shouted = std::pin::pin!(shouted);
+            let mut shouted = std::pin::pin!(shout_late(&ann, "bob"));
             assert!(future::poll_once(&mut shouted).await.is_none());
             sim.sleep(Duration::from_millis(500)).await;
             let leaves = sim.start(cluster.rooms.remove(0).shutdown());
@@ -336,9 +334,7 @@ fn a_handler_whose_link_was_lost_runs_on_beside_calls_over_the_next_one() {
             let (ann, bob) = (cluster.connect(0).await, cluster.connect(1).await);
             let _: () = bob.request("gate.me.login", &"bob").await.unwrap();
             let mut shouts = bob.subscribe::<String>("onShout");
-            let shout = serde_json::to_value(Shout { uids: vec!["bob"], text: "late" }).unwrap();
-            let shouted = ann.request::<_, Vec<String>>("room.hall.shout_late", &shout);
-            let mut shouted = std::pin::pin!(shouted);
+            let mut shouted = std::pin::pin!(shout_late(&ann, "bob"));
             assert!(future::poll_once(&mut shouted).await.is_none());
             sim.sleep(Duration::from_millis(500)).await;
             cluster.part("gate-0", "room-0");
@@ -381,6 +377,12 @@ fn when_a_server_is_lost_its_carrier_tells_it_so_and_both_find_each_other_again(
             assert_eq!(server.members().unwrap().all().len(), 2);
         }
     });
+}
+
+/// Lets a room shout at a user after two seconds, and tells who was missing.
+async fn shout_late(client: &Client<Sim, Json>, uid: &str) -> Result<Vec<String>, RequestError> {
+    let shout = serde_json::to_value(Shout { uids: vec![uid], text: "late" }).unwrap();
+    client.request("room.hall.shout_late", &shout).await
 }
 
 /// The text that a call has for its argument.
